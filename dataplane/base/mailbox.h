@@ -1,0 +1,54 @@
+// Mailbox: how one thread leaves another a note. Many senders, one receiver, bounded, no lock (Boost.Lockfree).
+//
+// A full mailbox refuses; the sender decides what that means (a counted drop, or a scan by the receiver). The bell is an
+// eventfd, rung only while the receiver sleeps, so a busy receiver costs its senders no system call.
+#pragma once
+
+#include <atomic>
+#include <boost/lockfree/queue.hpp>
+#include <cstdint>
+
+namespace sallyport {
+
+struct Buffer;
+
+struct Message {
+  enum class Kind : uint32_t {
+    datagrams,  // buffer: an RxFrame stands at its front (path/ingress.h); the receiver owns it now
+    flush_staged,  // peer: its session is confirmed, send what waits
+    keepalive,     // peer: send what waits, or an empty packet
+    request,       // peer: it has PeerRequest bits raised
+  };
+  Kind kind = Kind::request;
+  uint32_t peer =
+      0;  // a slot: may have been given to another peer meanwhile, to whom the note then does no harm
+  Buffer* buffer = nullptr;
+};
+
+class Mailbox {
+ public:
+  static constexpr size_t kMessages = 4096;
+
+  Mailbox();
+  ~Mailbox();
+  Mailbox(const Mailbox&) = delete;
+  Mailbox& operator=(const Mailbox&) = delete;
+
+  bool post(const Message& message);
+  bool take(Message& message) { return messages_.pop(message); }
+  bool empty() const { return messages_.empty(); }
+
+  // The receiver says so before it sleeps, then looks once more at everything it waits for.
+  void going_to_sleep();
+  void awake() { asleep_.store(false, std::memory_order_relaxed); }
+  void quiet();  // the bell was heard
+  void ring();   // wakes the receiver if it sleeps
+  int bell() const { return bell_; }
+
+ private:
+  boost::lockfree::queue<Message, boost::lockfree::capacity<kMessages>> messages_;
+  std::atomic<bool> asleep_{false};
+  int bell_;
+};
+
+}  // namespace sallyport

@@ -1,0 +1,82 @@
+// IP, TCP, UDP and ICMP headers as they lie in a packet (RFC 791, 8200, 9293, 768, 792, 4443).
+#pragma once
+
+#include "dataplane/base/endian.h"
+
+namespace sallyport {
+
+struct Ipv4Header {
+  uint8_t version_ihl;
+  uint8_t tos;
+  be16 total_length;
+  be16 id;
+  be16 fragment;  // flags in the top three bits
+  uint8_t ttl;
+  uint8_t protocol;
+  be16 checksum;
+  uint8_t source[4];
+  uint8_t destination[4];
+
+  unsigned version() const { return version_ihl >> 4; }
+  unsigned header_bytes() const { return (version_ihl & 15u) * 4; }
+};
+static_assert(sizeof(Ipv4Header) == 20);
+
+inline constexpr uint16_t kIpv4DontFragment = 0x4000;
+inline constexpr uint16_t kIpv4MoreFragments = 0x2000;
+inline constexpr uint16_t kIpv4FragmentOffset = 0x1fff;
+
+struct Ipv6Header {
+  be32 version_class_flow;
+  be16 payload_length;
+  uint8_t next_header;
+  uint8_t hop_limit;
+  uint8_t source[16];
+  uint8_t destination[16];
+
+  uint8_t traffic_class() const { return static_cast<uint8_t>(version_class_flow >> 20); }
+};
+static_assert(sizeof(Ipv6Header) == 40);
+
+struct TcpHeader {
+  be16 source_port;
+  be16 destination_port;
+  be32 sequence;
+  be32 acknowledgement;
+  uint8_t data_offset;
+  uint8_t flags;
+  be16 window;
+  be16 checksum;
+  be16 urgent;
+
+  unsigned header_bytes() const { return (data_offset >> 4) * 4u; }
+};
+static_assert(sizeof(TcpHeader) == 20);
+
+inline constexpr uint8_t kTcpFin = 0x01;
+inline constexpr uint8_t kTcpPsh = 0x08;
+inline constexpr uint8_t kTcpAck = 0x10;
+inline constexpr uint8_t kTcpCwr = 0x80;
+
+struct UdpHeader {
+  be16 source_port;
+  be16 destination_port;
+  be16 length;
+  be16 checksum;
+};
+static_assert(sizeof(UdpHeader) == 8);
+
+struct IcmpHeader {
+  uint8_t type;
+  uint8_t code;
+  be16 checksum;
+  be32 rest;
+};
+static_assert(sizeof(IcmpHeader) == 8);
+
+inline constexpr uint8_t kProtocolIcmp = 1;
+inline constexpr uint8_t kProtocolTcp = 6;
+inline constexpr uint8_t kProtocolUdp = 17;
+inline constexpr uint8_t kProtocolIcmpv6 = 58;
+
+}  // namespace sallyport

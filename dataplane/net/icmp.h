@@ -1,0 +1,17 @@
+// ICMP errors that the data plane originates (RFC 792, RFC 1812 4.3, RFC 4443).
+#pragma once
+
+#include <span>
+
+#include "dataplane/net/run.h"
+
+namespace sallyport {
+
+// Builds "host unreachable" (v4) or "address unreachable" (v6) about the packet of `run` into `out` and returns its
+// length; 0 where none may be sent: about an ICMP error or redirect, a fragment beyond the first, a multicast, broadcast or
+// unspecified address. It comes from the address that could not be reached: one of our own would be a martian to the host.
+size_t icmp_unreachable(const Run& run, std::span<uint8_t> out);
+
+inline constexpr size_t kIcmpErrorBytesMax = 1280;
+
+}  // namespace sallyport

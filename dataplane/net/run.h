@@ -1,0 +1,90 @@
+// Run: packets that are treated as one. A Burst is an array of them, and the only unit the stages know.
+//
+// A run is one packet, or the segments of one flow: a TCP super-packet from the host's kernel, or datagrams of a train
+// joined after they were opened. It is classified once, by its first packet. Its bytes lie where they came in:
+//
+//     one packet       head [IP | L4 | payload]                                 head_bytes = all of it, no pieces
+//     super-packet     head [IP | L4] piece [payload, cut every gso_size]       one piece, `segments` of them in it
+//     joined           head [IP | L4] piece [..gso_size..] -> piece [..] -> ..  one piece a segment
+//
+// Each segment's own headers follow from `head` (seal writes them; the kernel does when a joined run goes into a TUN).
+// Nothing here owns memory: buffers live as long as the burst.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "dataplane/net/address.h"
+#include "dataplane/net/frame.h"
+
+namespace sallyport::wireguard {
+struct Peer;
+}
+
+namespace sallyport {
+
+inline constexpr uint32_t kNoPiece = UINT32_MAX;
+
+struct Piece {
+  uint8_t* data;
+  uint32_t length;
+  uint32_t next;  // index in Burst::pieces, kNoPiece at the end
+};
+
+struct Run {
+  uint8_t* head = nullptr;
+  uint32_t head_bytes = 0;
+  uint32_t bytes = 0;  // head and payload
+  uint32_t segments = 1;
+  uint32_t first_piece = kNoPiece;
+  uint32_t last_piece = kNoPiece;
+  Offload offload;
+
+  // From parse.
+  Family family = Family::none;
+  uint8_t protocol = 0;  // of the last header parsed; 0 for a fragment beyond the first
+  uint8_t tos = 0;       // DSCP and ECN
+  uint16_t l4_offset = 0;
+
+  // From route.
+  wireguard::Peer* from = nullptr;  // the peer it came from; null: the host
+  wireguard::Peer* to = nullptr;    // the peer it goes to; null: the host
+  bool discarded = false;           // counted already; later stages pass over it
+
+  const uint8_t* source() const { return head + (family == Family::v4 ? 12 : 8); }
+  const uint8_t* destination() const { return head + (family == Family::v4 ? 16 : 24); }
+};
+
+struct Burst {
+  static constexpr size_t kRunsMax = 256;
+  static constexpr size_t kPiecesMax = 512;
+
+  Run runs[kRunsMax];
+  Piece pieces[kPiecesMax];
+  size_t count = 0;
+  uint32_t piece_count = 0;
+
+  void clear() {
+    count = 0;
+    piece_count = 0;
+  }
+  bool full() const { return count == kRunsMax || piece_count == kPiecesMax; }
+
+  Run& add() {
+    runs[count] = Run{};
+    return runs[count++];
+  }
+  // Appends payload to a run.
+  void add_piece(Run& run, uint8_t* data, uint32_t length) {
+    pieces[piece_count] = {data, length, kNoPiece};
+    if (run.last_piece == kNoPiece) {
+      run.first_piece = piece_count;
+    } else {
+      pieces[run.last_piece].next = piece_count;
+    }
+    run.last_piece = piece_count++;
+    run.bytes += length;
+  }
+};
+
+}  // namespace sallyport
