@@ -1,0 +1,124 @@
+// Context: what a stage may touch while it works on a burst. One a thread; stages are free functions over it.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "crypto/aead.h"
+#include "dataplane/base/clock.h"
+#include "dataplane/base/mailbox.h"
+#include "dataplane/base/pool.h"
+#include "dataplane/base/token_bucket.h"
+#include "dataplane/net/run.h"
+#include "dataplane/path/drop.h"
+#include "dataplane/path/snapshot.h"
+#include "dataplane/path/tunnel.h"
+
+namespace sallyport {
+
+// One thread's counts: that thread adds, anyone reads.
+struct PathCounters {
+  std::atomic<uint64_t> rx_packets{0}, tx_packets{0};  // opened, sealed
+  std::atomic<uint64_t> rx_runs{0}, tx_runs{0};
+  std::atomic<uint64_t> handed_over{0};
+  DropCounts drops;
+};
+
+inline void count(std::atomic<uint64_t>& counter, uint64_t n) {
+  counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+}
+
+// One datagram on its way through `open`.
+struct SealedDatagram {
+  uint8_t* data;  // MessageData header, ciphertext, tag
+  uint32_t length;
+  wireguard::Keypair* keypair;
+  const RxFrame* frame;
+};
+
+// Datagrams of one peer, back to back in a buffer: one frame for the outer port.
+struct Train {
+  Buffer* buffer;  // null when it shares the buffer of the train before it
+  uint8_t* data;
+  uint8_t* room_end;  // of the buffer it lies in
+  uint32_t length;
+  uint32_t stride;
+  uint32_t datagrams;
+  uint32_t with_data;  // of them, those that are no keepalives
+  bool closed;         // its last datagram was shorter than the stride
+  uint8_t tos;
+  wireguard::Peer* peer;
+  Endpoint to;
+};
+
+struct Context {
+  static constexpr size_t kDatagramsMax = Burst::kRunsMax;
+  static constexpr size_t kSealItemsMax = 512;
+  static constexpr size_t kTrainsMax = 64;
+  static constexpr size_t kHeldMax = Burst::kRunsMax;
+
+  Context(unsigned worker_number, Tunnel& the_tunnel, BufferPool& pool)
+      : worker(worker_number), tunnel(the_tunnel), buffers(pool) {}
+
+  // Who.
+  const unsigned worker;
+  Tunnel& tunnel;
+  BufferCache buffers;
+  PathCounters counters;
+  Mailbox* handshaker = nullptr;  // where requests and handshake messages go
+  std::vector<Mailbox*> workers;  // where datagrams of other owners go
+  std::atomic<bool>* requests_overflowed =
+      nullptr;  // a request found no room: the handshaker scans all peers
+
+  TokenBucket icmp_budget{1000, 50};  // the kernel's icmp_msgs_per_sec and icmp_msgs_burst
+
+  // This burst.
+  Time now = 0;
+  const Snapshot* snapshot = nullptr;
+  Port* plain = nullptr;
+  Port* outer = nullptr;
+  Burst burst;
+  Buffer* held[kHeldMax];  // buffers to give back when the burst is done
+  size_t held_count = 0;
+
+  // Scratch of open and seal.
+  SealedDatagram datagrams[kDatagramsMax];
+  size_t datagram_count = 0;
+  crypto::OpenItem open_items[kDatagramsMax];
+  crypto::SealItem seal_items[kSealItemsMax];
+  size_t seal_count = 0;
+  Train trains[kTrainsMax];
+  size_t train_count = 0;
+
+  void discard(DropReason reason, wireguard::Peer* peer = nullptr, uint32_t packets = 1) {
+    drop(counters.drops, reason, peer, packets);
+  }
+  // A buffer that lives as long as this burst; null when the pool is dry or the burst holds too many.
+  Buffer* hold_buffer() {
+    Buffer* buffer = held_count == kHeldMax ? nullptr : buffers.take();
+    if (buffer != nullptr) {
+      held[held_count++] = buffer;
+    }
+    return buffer;
+  }
+  void end_burst() {
+    while (held_count > 0) {
+      buffers.give(held[--held_count]);
+    }
+    burst.clear();
+  }
+  // Raises a PeerRequest; the handshaker is told once, however often workers ask.
+  void request(wireguard::Peer& peer, uint32_t bit) {
+    if (peer.requests.load(std::memory_order_relaxed) & bit) {
+      return;
+    }
+    if (peer.requests.fetch_or(bit, std::memory_order_acq_rel) == 0 &&
+        !handshaker->post({Message::Kind::request, peer.slot, nullptr})) {
+      requests_overflowed->store(true, std::memory_order_release);
+    }
+  }
+};
+
+}  // namespace sallyport

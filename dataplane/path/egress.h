@@ -1,0 +1,17 @@
+// egress: out of the line. Sealed trains to the outer port, runs for the host to the plain port.
+#pragma once
+
+#include "dataplane/path/context.h"
+
+namespace sallyport {
+
+// Runs the cipher over what seal() has laid out, sends the trains, settles counters and timers, frees the trains' buffers.
+void egress_outer(Context& context);
+
+// Hands every run without a peer to the host.
+void egress_plain(Context& context);
+
+// The line from here on is the same for every run, wherever it came from (docs/packet.md).
+void advance(Context& context);
+
+}  // namespace sallyport

@@ -1,0 +1,95 @@
+#include "dataplane/path/tunnel.h"
+
+#include "dataplane/base/rcu.h"
+#include "tests/dataplane/path/line.h"
+
+namespace sallyport::test {
+namespace {
+
+TEST(PeerSlots, ClaimsEachOnceAndTheReleasedAgain) {
+  PeerSlots slots;
+  EXPECT_EQ(slots.claim(), 0u);
+  EXPECT_EQ(slots.claim(), 1u);
+  EXPECT_EQ(slots.claim(), 2u);
+  slots.release(1);
+  EXPECT_EQ(slots.claim(), 1u);
+  EXPECT_EQ(slots.claim(), 3u);
+}
+
+TEST(PeerSlots, AreBounded) {
+  PeerSlots slots;
+  for (uint32_t i = 0; i < wireguard::kPeersMax; ++i) {
+    ASSERT_EQ(slots.claim(), i);
+  }
+  EXPECT_EQ(slots.claim(), std::nullopt);
+  slots.release(12345);
+  EXPECT_EQ(slots.claim(), 12345u);
+}
+
+TEST(PeerSlots, GetsWhatWasSet) {
+  PeerSlots slots;
+  wireguard::Peer one({}, 0, 1), other({}, 0, 1);
+  EXPECT_EQ(slots.get(0), nullptr);
+  EXPECT_EQ(slots.get(wireguard::kPeersMax - 1), nullptr) << "a chunk that is not there yet";
+  slots.set(0, &one);
+  slots.set(1023, &other);
+  slots.set(1024, &one);
+  slots.set(wireguard::kPeersMax - 1, &other);
+  EXPECT_EQ(slots.get(0), &one);
+  EXPECT_EQ(slots.get(1), nullptr);
+  EXPECT_EQ(slots.get(1023), &other);
+  EXPECT_EQ(slots.get(1024), &one);
+  EXPECT_EQ(slots.get(wireguard::kPeersMax - 1), &other);
+  slots.set(1024, nullptr);
+  EXPECT_EQ(slots.get(1024), nullptr);
+}
+
+TEST(IndexEntry, IsASessionOrAPeerOrNothing) {
+  wireguard::Keypair keypair;
+  wireguard::Peer peer({}, 0, 1);
+  EXPECT_EQ(IndexEntry(&keypair).keypair(), &keypair);
+  EXPECT_EQ(IndexEntry(&keypair).peer(), nullptr);
+  EXPECT_EQ(IndexEntry(&peer).peer(), &peer);
+  EXPECT_EQ(IndexEntry(&peer).keypair(), nullptr);
+  EXPECT_EQ(IndexEntry(uintptr_t{0}).keypair(), nullptr);
+  EXPECT_EQ(IndexEntry(uintptr_t{0}).peer(), nullptr);
+  EXPECT_EQ(IndexEntry(IndexEntry(&peer).value()).peer(), &peer);
+}
+
+class TunnelTest : public Line {};
+
+TEST_F(TunnelTest, OwnersByAddress) {
+  const auto owner = [&](const Bytes& address) {
+    return tunnel.owner_of(address.size() == 4 ? Family::v4 : Family::v6, address.data());
+  };
+  EXPECT_EQ(owner({10, 0, 0, 2}), &peer(1));
+  EXPECT_EQ(owner({10, 0, 0, 3}), &peer(2));
+  EXPECT_EQ(owner({10, 0, 0, 4}), nullptr);
+  Bytes v6(16);
+  v6[0] = 0xfd;
+  v6[15] = 2;
+  EXPECT_EQ(owner(v6), &peer(1));
+  v6[14] = 1;
+  EXPECT_EQ(owner(v6), nullptr);
+  tunnel.peers.set(1, nullptr);
+  EXPECT_EQ(owner({10, 0, 0, 2}), nullptr) << "its table entry may outlive a peer for a moment";
+  tunnel.peers.set(1, &peer(1));
+}
+
+TEST_F(TunnelTest, ARetiredSessionIsFoundNoMore) {
+  const uint32_t first = session(1).local_index;
+  const uint32_t second = session(1).local_index;
+  const uint32_t third = session(1).local_index;  // displaces the first
+  EXPECT_EQ(tunnel.indices.lookup(first), 0u);
+  EXPECT_NE(tunnel.indices.lookup(second), 0u);
+  EXPECT_NE(tunnel.indices.lookup(third), 0u);
+  tunnel.retire(peer(1).keypairs.clear());
+  EXPECT_EQ(tunnel.indices.lookup(second), 0u);
+  EXPECT_EQ(tunnel.indices.lookup(third), 0u);
+  EXPECT_EQ(tunnel.indices.size(), 0u);
+  tunnel.retire({});
+  rcu_barrier_all();
+}
+
+}  // namespace
+}  // namespace sallyport::test
