@@ -1,0 +1,155 @@
+// Engine: the data plane as control sees it. Workers, one handshaker, one tunnel, and the snapshot they all read.
+//
+// Control makes an Engine, gives it ports, and steers it with whole changes: a TunnelChange is checked by control before
+// it comes here and applied in one go. Nothing here blocks on a worker: ports and settings reach workers by a new
+// Snapshot (one pointer store), and what they replace is freed after a grace period.
+//
+// Thread rules: all methods are control's (one thread), but for status() and describe(), which any thread may call.
+// run_threads() starts a thread a worker and one for handshakes. Without it, whoever holds the engine steps it
+// (tests, simulator): the same code, one thread, any clock.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dataplane/base/clock.h"
+#include "dataplane/net/address.h"
+#include "dataplane/path/drop.h"
+#include "dataplane/port.h"
+#include "dataplane/wireguard/handshake.h"
+
+namespace sallyport {
+
+class Worker;
+class Handshaker;
+struct Tunnel;
+struct Snapshot;
+
+using KeyBytes = std::array<uint8_t, 32>;
+
+// -- What control asks for. Keys are as in the UAPI: absent means "leave as it is".
+
+struct AllowedIpChange {
+  IpPrefix prefix;
+  bool remove = false;
+};
+
+struct PeerChange {
+  wireguard::PublicKey public_key{};
+  bool remove = false;
+  bool update_only = false;
+  bool replace_allowed_ips = false;
+  std::optional<KeyBytes> preshared_key;  // all zero: none
+  std::optional<Endpoint> endpoint;
+  std::optional<uint16_t> persistent_keepalive;
+  std::vector<AllowedIpChange> allowed_ips;
+};
+
+struct TunnelChange {
+  std::optional<KeyBytes> private_key;  // all zero: none
+  std::optional<uint32_t> fwmark;       // control sets it on the sockets; kept here to be shown
+  bool replace_peers = false;
+  std::vector<PeerChange> peers;  // in order; the same peer may come more than once
+};
+
+// -- What control is told.
+
+struct PeerState {
+  wireguard::PublicKey public_key{};
+  KeyBytes preshared_key{};
+  Endpoint endpoint;
+  std::vector<IpPrefix> allowed_ips;
+  uint16_t persistent_keepalive = 0;
+  WallTime last_handshake = 0;  // 0 never
+  uint64_t rx_bytes = 0, tx_bytes = 0, rx_packets = 0, tx_packets = 0;
+  uint64_t handshakes = 0;
+  std::array<uint32_t, kDropReasons> drops{};
+};
+
+struct TunnelState {
+  KeyBytes private_key{};  // all zero: none
+  KeyBytes public_key{};
+  uint32_t fwmark = 0;
+  std::vector<PeerState> peers;  // in the order they were added
+};
+
+struct WorkerStatus {
+  uint64_t rx_packets = 0, tx_packets = 0;  // tunnel packets opened and sealed
+  uint64_t rx_runs = 0, tx_runs = 0;        // and in how many runs
+  uint64_t wakeups = 0;
+  uint64_t handed_over = 0;  // datagrams that arrived here and belonged to another worker
+  Time busy = 0;             // time spent on packets since start
+  std::array<uint64_t, kDropReasons> drops{};
+};
+
+struct EngineStatus {
+  std::vector<WorkerStatus> workers;
+  WorkerStatus handshaker;
+  uint64_t handshakes_initiated = 0, handshakes_answered = 0, sessions_derived = 0,
+           cookies_sent = 0;
+  bool under_load = false;
+  std::string aead;  // the implementation in use
+  size_t buffers = 0, buffer_bytes_reserved = 0;
+  size_t staging_blocks_free = 0;
+  size_t indices = 0;  // receiver indices in use
+  std::vector<PortStatus> plain_ports, outer_ports;
+  Time uptime = 0;
+};
+
+struct EngineOptions {
+  unsigned workers = 1;  // 1 to wireguard::kWorkersMax
+  size_t buffers_per_worker = 192;
+  size_t staging_blocks = 4096;  // of 2 KiB, for packets that wait for a handshake
+  Time (*clock)() = now_boottime;
+  WallTime (*wall_clock)() = now_wall;
+  Time (*cost_clock)() =
+      now_boottime;  // measures how long handshakes take; a simulator gives its own
+};
+
+class Engine {
+ public:
+  explicit Engine(const EngineOptions& options);
+  ~Engine();  // stops threads, frees everything
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  unsigned workers() const;
+
+  // One plain port a worker. The old ones are freed once no worker can be using them.
+  void set_plain_ports(std::vector<std::unique_ptr<Port>> ports);
+  // One outer port a worker, and the handshake socket last: workers + 1. Empty: no sockets (interface down).
+  void set_outer_ports(std::vector<std::unique_ptr<Port>> ports);
+  // For live changes on the ports in use (fwmark); control's thread, valid until the next set_outer_ports.
+  const std::vector<std::unique_ptr<Port>>& outer_ports() const;
+
+  void set_mtu(uint32_t mtu);  // of the plain ports: bounds padding
+  // Down: nothing is sent, sessions are forgotten (as in the kernel module). Up again: persistent keepalives start.
+  void set_up(bool up);
+
+  // Fails only when it would exceed kPeersMax (counted before anything changes). A change for our own public key is
+  // ignored, as in the kernel module.
+  Result<void> apply(const TunnelChange& change);
+
+  TunnelState describe() const;
+  EngineStatus status() const;
+
+  void run_threads();
+  void stop_threads();
+  // Readable when a port in use has gone away (TUN deleted).
+  int gone_fd() const;
+
+  // Single-threaded stepping. Each returns true if there was anything to do.
+  bool step_worker(unsigned worker);
+  bool step_handshaker();
+  // How long, from the clock's now, until step_handshaker() has something to do by itself.
+  Time handshaker_sleep() const;
+
+ private:
+  struct Inside;
+  std::unique_ptr<Inside> inside_;
+};
+
+}  // namespace sallyport

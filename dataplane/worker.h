@@ -1,0 +1,72 @@
+// Worker: one thread's share of the data plane, run to completion.
+//
+// step() takes one burst from each source (mailbox, outer port, plain port), carries each to its end, and returns. The
+// thread around it waits in epoll, offline for RCU, and steps only the sources that are ready: a lone packet costs one
+// wait, one receive and one send. There is no timer and no batching delay; a worker that has much to do takes large bursts
+// by itself, since what arrives while it works is the next burst.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <thread>
+
+#include "dataplane/path/context.h"
+#include "dataplane/port.h"
+
+namespace sallyport {
+
+class Worker {
+ public:
+  static constexpr size_t kOuterFrames = 64;
+  static constexpr size_t kPlainFrames = 32;
+
+  Worker(unsigned number, Tunnel& tunnel, BufferPool& pool,
+         const std::atomic<const Snapshot*>& snapshot, Time (*clock)());
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // Wires it to the others; before the first step.
+  void connect(std::vector<Mailbox*> workers, Mailbox& handshaker,
+               std::atomic<bool>& requests_overflowed, int gone_fd);
+
+  // Where work can come from, as bits.
+  enum Source : uint32_t { kMailbox = 1, kOuter = 2, kPlain = 4, kAll = 7 };
+
+  // One burst from each of `sources`. True if there was anything. The calling thread is an RCU reader and online.
+  bool step(uint32_t sources = kAll);
+
+  void start();
+  void stop();  // joins
+
+  Mailbox& mailbox() { return mailbox_; }
+  const PathCounters& counters() const { return context_->counters; }
+  uint64_t wakeups() const { return wakeups_.load(std::memory_order_relaxed); }
+  Time busy() const { return busy_.load(std::memory_order_relaxed); }
+
+ private:
+  void run();
+  void adopt(const Snapshot& snapshot);
+  uint32_t wait();
+  bool work_mailbox();
+  bool work_outer();
+  bool work_plain();
+  void work_frames(std::span<const RxFrame> frames);
+  void release(std::span<const RxFrame> frames);
+
+  std::unique_ptr<Context> context_;
+  const std::atomic<const Snapshot*>& snapshot_;
+  Time (*clock_)();
+  Mailbox mailbox_;
+  uint64_t epoch_ = 0;  // of the snapshot whose ports are polled
+  int epoll_ = -1;
+  int gone_fd_ = -1;
+  bool plain_gone_ = false;
+  std::atomic<uint64_t> wakeups_{0};
+  std::atomic<Time> busy_{0};
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+  RxFrame frames_[kOuterFrames];
+};
+
+}  // namespace sallyport

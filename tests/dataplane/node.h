@@ -1,0 +1,193 @@
+// A node: one engine with memory ports, its keys and its place in the network, stepped by hand.
+//
+// One thread. The node's clock is current while its engine is stepped or changed, so each node may
+// have its own idea of the time.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dataplane/engine.h"
+#include "tests/dataplane/fake_clock.h"
+#include "tests/dataplane/packets.h"
+#include "tun/memory_port.h"
+
+namespace sallyport::test {
+
+struct NodeOptions {
+  unsigned workers = 1;
+  size_t buffers_per_worker = 192;
+  size_t staging_blocks = 4096;
+  std::vector<Gso> takes{};  // of the plain ports
+  uint32_t mtu = 1420;
+};
+
+inline KeyBytes filled_key(uint8_t byte) {
+  KeyBytes key;
+  key.fill(byte);
+  return key;
+}
+
+inline wireguard::PublicKey public_key_of(const KeyBytes& private_key) {
+  wireguard::Identity identity;
+  identity.set_private_key(private_key.data());
+  return identity.public_key;
+}
+
+class Node {
+ public:
+  Node(const KeyBytes& private_key, const Endpoint& address, const NodeOptions& options)
+      : private_key_(private_key), address_(address), options_(options) {
+    start();
+  }
+
+  // A fresh engine with the same key, and nothing else of the old one. That one lies still until
+  // the node goes: to free it means waiting for a grace period.
+  void start() {
+    enter();
+    former_.push_back(std::move(engine_));
+    EngineOptions options;
+    options.workers = options_.workers;
+    options.buffers_per_worker = options_.buffers_per_worker;
+    options.staging_blocks = options_.staging_blocks;
+    options.clock = FakeClock::now;
+    options.wall_clock = FakeClock::wall;
+    options.cost_clock = FakeClock::cost;
+    engine_ = std::make_unique<Engine>(options);
+    connect_plain();
+    connect_outer();
+    engine_->set_mtu(options_.mtu);
+    TunnelChange change;
+    change.private_key = private_key_;
+    apply(change);
+    engine_->set_up(true);
+  }
+
+  Engine& engine() {
+    enter();
+    return *engine_;
+  }
+  const Endpoint& address() const { return address_; }
+  void move_to(const Endpoint& address) { address_ = address; }
+  wireguard::PublicKey public_key() const { return public_key_of(private_key_); }
+  unsigned workers() const { return options_.workers; }
+  NodeClock& clock() { return clock_; }
+
+  void apply(const TunnelChange& change) {
+    const Result<void> result = engine().apply(change);
+    ASSERT_TRUE(result.has_value()) << result.error().text;
+  }
+  void apply(const PeerChange& peer) {
+    TunnelChange change;
+    change.peers.push_back(peer);
+    apply(change);
+  }
+
+  // Ports as control would open them.
+  void connect_plain() {
+    plain_.clear();
+    std::vector<std::unique_ptr<Port>> ports;
+    for (unsigned i = 0; i < options_.workers; ++i) {
+      auto port = std::make_unique<MemoryPort>("plain");
+      for (const Gso kind : options_.takes) {
+        port->set_takes(kind, true);
+      }
+      plain_.push_back(port.get());
+      ports.push_back(std::move(port));
+    }
+    engine().set_plain_ports(std::move(ports));
+  }
+  void connect_outer() {
+    outer_.clear();
+    std::vector<std::unique_ptr<Port>> ports;
+    for (unsigned i = 0; i <= options_.workers; ++i) {
+      auto port = std::make_unique<MemoryPort>("outer");
+      outer_.push_back(port.get());
+      ports.push_back(std::move(port));
+    }
+    engine().set_outer_ports(std::move(ports));
+  }
+  MemoryPort& plain(unsigned worker = 0) { return *plain_[worker]; }
+  MemoryPort& outer(unsigned worker = 0) { return *outer_[worker]; }
+  MemoryPort& handshake_port() { return *outer_.back(); }
+  const std::vector<MemoryPort*>& plain_ports() const { return plain_; }
+  const std::vector<MemoryPort*>& outer_ports() const { return outer_; }
+
+  // One round of everybody. True if anybody had anything to do.
+  bool step() {
+    enter();
+    bool worked = false;
+    for (unsigned i = 0; i < options_.workers; ++i) {
+      worked |= engine_->step_worker(i);
+    }
+    return engine_->step_handshaker() || worked;
+  }
+  void settle() {
+    for (int rounds = 0; step(); ++rounds) {
+      ASSERT_LT(rounds, 100'000) << "the engine never comes to rest";
+    }
+  }
+  Time sleep() { return engine().handshaker_sleep(); }
+
+  // What the host has got from this node's tunnel, since last asked.
+  std::vector<MemoryPort::Frame> host_frames() {
+    std::vector<MemoryPort::Frame> all;
+    for (MemoryPort* port : plain_) {
+      for (MemoryPort::Frame& frame : port->sent()) {
+        all.push_back(std::move(frame));
+      }
+    }
+    return all;
+  }
+  std::vector<Bytes> host_packets() {
+    std::vector<Bytes> packets;
+    for (MemoryPort::Frame& frame : host_frames()) {
+      packets.push_back(std::move(frame.bytes));
+    }
+    return packets;
+  }
+
+  uint64_t drops(DropReason reason) {
+    const EngineStatus status = engine().status();
+    uint64_t sum = status.handshaker.drops[static_cast<size_t>(reason)];
+    for (const WorkerStatus& worker : status.workers) {
+      sum += worker.drops[static_cast<size_t>(reason)];
+    }
+    return sum;
+  }
+  PeerState peer(size_t index = 0) {
+    TunnelState state = engine().describe();
+    return index < state.peers.size() ? state.peers[index] : PeerState{};
+  }
+
+  void enter() { FakeClock::current = &clock_; }
+
+ private:
+  KeyBytes private_key_;
+  Endpoint address_;
+  NodeOptions options_;
+  NodeClock clock_;
+  std::vector<MemoryPort*> plain_, outer_;
+  std::unique_ptr<Engine> engine_;
+  std::vector<std::unique_ptr<Engine>> former_;
+};
+
+// `node` as a peer of somebody else's.
+inline PeerChange as_peer(const Node& node, const std::vector<std::string>& allowed,
+                          bool with_endpoint = true) {
+  PeerChange peer;
+  peer.public_key = node.public_key();
+  if (with_endpoint) {
+    peer.endpoint = node.address();
+  }
+  for (const std::string& prefix : allowed) {
+    peer.allowed_ips.push_back({*parse_prefix(prefix), false});
+  }
+  return peer;
+}
+
+}  // namespace sallyport::test
