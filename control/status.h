@@ -1,0 +1,30 @@
+// What `sallyport status` says of one tunnel: as JSON, made in the daemon, and as text, made from it.
+//
+// The JSON is the interface (docs/uapi.md lists its members): counters are totals since start, drops are
+// named as in dataplane/path/drop.h and only those that happened are there. No private or preshared key
+// is in it. The text is for eyes and may change. Pure functions.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "control/link_watch.h"
+#include "dataplane/engine.h"
+
+namespace sallyport {
+
+using Json = nlohmann::ordered_json;  // members stay in the order of importance
+
+struct StatusFacts {
+  std::string interface;
+  LinkState link;
+  uint16_t listen_port = 0;
+  int64_t now = 0;  // Unix time, seconds
+};
+
+Json status_json(const StatusFacts& facts, const TunnelState& tunnel, const EngineStatus& engine);
+
+// `earlier` is a report taken a moment before, for the load of just now.
+std::string status_text(const Json& report, const Json& earlier);
+
+}  // namespace sallyport

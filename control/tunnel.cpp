@@ -1,0 +1,141 @@
+#include "control/tunnel.h"
+
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "control/status.h"
+#include "dataplane/base/rcu.h"
+#include "tun/udp_port.h"
+
+namespace sallyport {
+
+TunnelControl::TunnelControl(std::string interface, const EngineOptions& options, Ports plain_ports)
+    : interface_(std::move(interface)), engine_(options) {
+  engine_.set_plain_ports(std::move(plain_ports));
+}
+
+// -- The UAPI
+
+Result<void> TunnelControl::set(const SetRequest& request) {
+  const uint32_t fwmark = request.change.fwmark.value_or(fwmark_);
+  const uint16_t asked_port = request.listen_port.value_or(asked_port_);
+  const bool other_port = request.listen_port && asked_port != asked_port_ && asked_port != port_;
+  uint16_t port = other_port ? asked_port : port_;
+
+  Ports opened;
+  if (listening_ && other_port) {
+    auto ports = open_ports(port, fwmark);
+    if (!ports) {
+      return std::unexpected(std::move(ports.error()));
+    }
+    opened = std::move(*ports);
+  } else if (listening_ && fwmark != fwmark_) {
+    if (auto marked = mark_ports(fwmark); !marked) {
+      take_mark_back();
+      return marked;
+    }
+  }
+  if (auto applied = engine_.apply(request.change); !applied) {
+    if (listening_ && fwmark != fwmark_) {
+      take_mark_back();
+    }
+    return applied;
+  }
+
+  // Beyond this point nothing fails.
+  asked_port_ = asked_port;
+  port_ = port;
+  fwmark_ = fwmark;
+  if (!opened.empty()) {
+    engine_.set_outer_ports(std::move(opened));
+    spdlog::debug("listening on UDP port {}", port_);
+  }
+  return {};
+}
+
+std::string TunnelControl::get() const {
+  TunnelState state = engine_.describe();
+  std::string answer = format_get(state, port_);
+  wipe(state);
+  return answer;
+}
+
+std::string TunnelControl::status() const {
+  TunnelState state = engine_.describe();
+  const StatusFacts facts{interface_, link_, port_, now_wall() / kSecond};
+  const Json report = status_json(facts, state, engine_.status());
+  wipe(state);
+  return report.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n" + format_get_errno(0);
+}
+
+// -- The link
+
+Result<void> TunnelControl::link_changed(const LinkState& link) {
+  const LinkState before = std::exchange(link_, link);
+  if (link.mtu != before.mtu && link.mtu != 0) {
+    engine_.set_mtu(link.mtu);
+    spdlog::debug("MTU {}", link.mtu);
+  }
+  if (link.up && !listening_) {
+    return start_listening();
+  }
+  if (!link.up && listening_) {
+    stop_listening();
+  }
+  return {};
+}
+
+Result<void> TunnelControl::start_listening() {
+  auto ports = open_ports(port_, fwmark_);
+  if (!ports) {
+    return std::unexpected(std::move(ports.error()));
+  }
+  engine_.set_outer_ports(std::move(*ports));
+  engine_.set_up(true);
+  listening_ = true;
+  spdlog::debug("up, listening on UDP port {}", port_);
+  return {};
+}
+
+void TunnelControl::stop_listening() {
+  engine_.set_up(false);
+  engine_.set_outer_ports({});
+  listening_ = false;
+  spdlog::debug("down");
+}
+
+// -- Sockets
+
+Result<TunnelControl::Ports> TunnelControl::open_ports(uint16_t& port, uint32_t fwmark) const {
+  rcu_barrier_all();  // sockets given up a moment ago are closed: their port may be asked for again
+  UdpGroupOptions options;
+  options.port = port;
+  options.fwmark = fwmark;
+  options.workers = engine_.workers();
+  auto group = UdpGroup::open(options);
+  if (!group) {
+    return std::unexpected(std::move(group.error()));
+  }
+  port = group->port();
+  return group->take_ports();
+}
+
+Result<void> TunnelControl::mark_ports(uint32_t fwmark) {
+  for (const auto& port : engine_.outer_ports()) {
+    // Every outer port is one of open_ports'.
+    if (auto marked = static_cast<UdpPort&>(*port).set_fwmark(fwmark); !marked) {
+      return marked;
+    }
+  }
+  return {};
+}
+
+void TunnelControl::take_mark_back() {
+  if (auto marked = mark_ports(fwmark_); !marked) {  // it was allowed once
+    spdlog::error("the mark is neither what it was nor what was asked for: {}",
+                  marked.error().text);
+  }
+}
+
+}  // namespace sallyport
