@@ -3,7 +3,8 @@
 //
 //   path_bench             the table, then the targets with met or not; exit status 1 if one is not
 //   path_bench --json      the table as JSON
-//   path_bench --only N    row N again and again for five seconds, for a profiler to look at
+//   path_bench --only N    row N again and again for five seconds, for a profiler to look at; rows behind
+//                          the last are those with a policy
 //
 // The real engine with one worker, stepped by hand, on ports that cost next to nothing: they hand
 // out frames that lie ready in memory of their own, and look at nothing that they are given. So
@@ -12,6 +13,11 @@
 // with the same burst size and the same distance in memory. Path and alone take turns, so that a
 // slow moment of the machine hits both; figures are medians over the rounds, in ns per packet.
 // Ratios are what counts.
+//
+// What a policy costs is measured in the same way (bench/path_policy.h has the policies): one engine
+// without, and one with each number of rules, in turn in blocks of bursts. A flow goes to a member of a
+// set of a million prefixes that no other flow has asked for of late, so it finds the set cold: "each
+// another flow" is the worst there is. The figure is what the path takes more, and its share of the path.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -20,6 +26,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/path_policy.h"
 #include "crypto/aead.h"
 #include "dataplane/engine.h"
 #include "dataplane/net/checksum.h"
@@ -104,7 +111,7 @@ Time same_time() {
 
 // One engine and the far end of its one session.
 struct Subject {
-  Subject() {
+  explicit Subject(const char* allowed = "10.0.0.2/32") {
     EngineOptions options;
     options.clock = same_time;
     engine = std::make_unique<Engine>(options);
@@ -129,11 +136,12 @@ struct Subject {
     PeerChange& peer = change.peers.emplace_back();
     peer.public_key = theirs.public_key;
     peer.endpoint = kFarEnd;
-    peer.allowed_ips.push_back({*parse_prefix("10.0.0.2/32"), false});
+    peer.allowed_ips.push_back({*parse_prefix(allowed), false});
     if (!engine->apply(change).has_value()) {
       die("the engine refuses its configuration");
     }
     engine->set_up(true);
+    far_key = theirs.public_key;
     meet(ours.public_key, theirs, handshake_port);
   }
 
@@ -190,6 +198,7 @@ struct Subject {
   ReadyPort* plain = nullptr;
   ReadyPort* outer = nullptr;
   wireguard::Keypair session;  // the far end's
+  wireguard::PublicKey far_key;
 };
 
 // An inner packet of the row's kind with `payload` bytes, checksums right. `number` moves the
@@ -243,6 +252,21 @@ class Measurement {
   }
 
   uint32_t packets() const { return packets_; }
+
+  // So many frames at a time become a flow of their own, to a member of the set. Untimed.
+  void scatter(bench::RuleBook& book, uint32_t frames_a_flow) {
+    uint8_t destination[4], ports[4];
+    for (uint32_t i = 0; i < row_.frames; ++i) {
+      if (i % frames_a_flow == 0) {
+        book.fill_destination(destination);
+        book.fill_ports(ports);
+      }
+      uint8_t* packet = frames_[i].data;
+      std::memcpy(packet + 16, destination, sizeof(destination));
+      std::memcpy(packet + 20, ports, sizeof(ports));
+      checksum_ipv4(packet, 20);
+    }
+  }
 
   // ns per packet, once through the burst.
   double path() {
@@ -394,6 +418,135 @@ Figures measure(Subject& subject, const Row& row) {
   return {median(std::move(path)), median(std::move(alone))};
 }
 
+// ---- what a policy costs
+
+constexpr size_t kPolicyRules[] = {0, 1, 100, 1000};
+constexpr size_t kPolicyKinds = std::size(kPolicyRules) + 1;  // and none at all
+constexpr size_t kBlocks = 25, kBlockBursts = 24, kWarmBursts = 4;
+
+struct PolicyRow {
+  Row row;
+  uint32_t frames_a_flow;
+  const char* flows;
+  double target;  // percent of the path without; 0: none
+};
+
+constexpr PolicyRow kPolicyRows[] = {
+    {{"1420 B", true, kProtocolUdp, 1420, 32, 1, false, 0}, 32, "one flow a burst", 0},
+    {{"1420 B", true, kProtocolUdp, 1420, 32, 1, false, 0}, 1, "each another flow", 0},
+    {{"64 KiB TCP", true, kProtocolTcp, 1420, 2, 46, false, 0}, 1, "each another flow", 5},
+};
+
+struct PolicyFigures {
+  std::string name;
+  double path = 0, more = 0;  // ns per packet
+  double target = 0;
+  double percent() const { return more / (path - more) * 100; }
+};
+
+// Engines with no policy, and with each of those there are.
+class PolicySubjects {
+ public:
+  PolicySubjects() {
+    subjects_.push_back(std::make_unique<Subject>("0.0.0.0/0"));
+    for (const size_t rules : kPolicyRules) {
+      Subject& subject = *subjects_.emplace_back(std::make_unique<Subject>("0.0.0.0/0"));
+      const auto tag = subject.engine->tag(subject.far_key, 0);
+      auto policy = book_.make(subject.engine->tags(), tag.value_or(0), rules);
+      if (!tag.has_value() || policy == nullptr) {
+        die("the policy cannot be built");
+      }
+      subject.engine->set_policy(std::move(policy));
+    }
+  }
+
+  void measure(const PolicyRow& row, std::vector<PolicyFigures>& all) {
+    std::vector<std::unique_ptr<Measurement>> each;
+    for (auto& subject : subjects_) {
+      each.push_back(std::make_unique<Measurement>(*subject, row.row));
+    }
+    std::vector<double> times[kPolicyKinds];
+    for (size_t block = 0; block < kBlocks; ++block) {
+      for (size_t i = 0; i < kPolicyKinds; ++i) {
+        const size_t kind = (i + block) % kPolicyKinds;
+        run_block(*each[kind], row.frames_a_flow, times[kind]);
+      }
+    }
+    const double without = median(times[0]);
+    for (size_t kind = 1; kind < kPolicyKinds; ++kind) {
+      const double with = median(times[kind]);
+      const size_t rules = kPolicyRules[kind - 1];
+      all.push_back({std::string(row.row.name) + ", " + row.flows + ", " + std::to_string(rules) +
+                         (rules == 1 ? " rule" : " rules"),
+                     with, with - without, row.target});
+    }
+    check(*subjects_.back());
+  }
+
+  // For a profiler.
+  void run_for(const PolicyRow& row, Time duration) {
+    Measurement measurement(*subjects_.back(), row.row);
+    const Time end = read_clock(CLOCK_MONOTONIC) + duration;
+    while (read_clock(CLOCK_MONOTONIC) < end) {
+      measurement.scatter(book_, row.frames_a_flow);
+      measurement.path();
+    }
+  }
+
+ private:
+  void run_block(Measurement& measurement, uint32_t frames_a_flow, std::vector<double>& times) {
+    for (size_t burst = 0; burst < kBlockBursts; ++burst) {
+      measurement.scatter(book_, frames_a_flow);
+      const double ns = measurement.path();
+      if (burst >= kWarmBursts) {
+        times.push_back(ns);
+      }
+    }
+  }
+  // All of them went by the last rule, and none was lost.
+  static void check(const Subject& subject) {
+    const EngineStatus status = subject.engine->status();
+    const Policy& policy = *subject.engine->policy();
+    const size_t last = policy.actions.size() - 1;
+    uint64_t dropped = 0;
+    for (const uint64_t drops : status.workers[0].drops) {
+      dropped += drops;
+    }
+    if (dropped != 0 || policy.rule_counters[0][last].packets == 0) {
+      die("packets did not go the way the policy says");
+    }
+  }
+
+  bench::RuleBook book_;
+  std::vector<std::unique_ptr<Subject>> subjects_;
+};
+
+std::vector<PolicyFigures> measure_policies() {
+  PolicySubjects subjects;
+  std::vector<PolicyFigures> all;
+  for (const PolicyRow& row : kPolicyRows) {
+    subjects.measure(row, all);
+  }
+  return all;
+}
+
+bool print_policies(const std::vector<PolicyFigures>& all) {
+  bool all_met = true;
+  std::printf("\n%-50s %10s %10s %8s\n", "plain to tunnel with a policy, ns per packet", "path",
+              "more", "of path");
+  for (const PolicyFigures& each : all) {
+    std::printf("%-50s %10.1f %10.1f %7.1f%%", each.name.c_str(), each.path, each.more,
+                each.percent());
+    if (each.target > 0) {
+      const bool met = each.percent() <= each.target;
+      all_met &= met;
+      std::printf("  target %.0f%%  %s", each.target, met ? "met" : "NOT MET");
+    }
+    std::printf("\n");
+  }
+  return all_met;
+}
+
 int print(const std::vector<Figures>& all) {
   bool all_met = true;
   std::printf("%-45s %10s %10s %7s\n", "ns per packet", "path", "cipher", "ratio");
@@ -411,7 +564,7 @@ int print(const std::vector<Figures>& all) {
   return all_met ? 0 : 1;
 }
 
-void print_json(const std::vector<Figures>& all) {
+void print_json(const std::vector<Figures>& all, const std::vector<PolicyFigures>& policies) {
   std::printf("[");
   for (size_t i = 0; i < all.size(); ++i) {
     std::printf(
@@ -419,6 +572,13 @@ void print_json(const std::vector<Figures>& all) {
         "\"target\": %.2f}",
         i == 0 ? "" : ",", kRows[i].name, all[i].path, all[i].alone, all[i].ratio(),
         kRows[i].target);
+  }
+  for (const PolicyFigures& each : policies) {
+    std::printf(
+        ",\n  {\"row\": \"with a policy: %s\", \"path_ns\": %.1f, \"more_ns\": %.1f, \"percent\": "
+        "%.2f, "
+        "\"target_percent\": %.1f}",
+        each.name.c_str(), each.path, each.more, each.percent(), each.target);
   }
   std::printf("\n]\n");
 }
@@ -431,8 +591,12 @@ int run(int argc, char** argv) {
   Subject subject;
   if (argc == 3 && std::strcmp(argv[1], "--only") == 0) {
     const size_t number = std::strtoul(argv[2], nullptr, 10);
-    if (number >= std::size(kRows)) {
+    if (number >= std::size(kRows) + std::size(kPolicyRows)) {
       die("there is no such row");
+    }
+    if (number >= std::size(kRows)) {
+      PolicySubjects().run_for(kPolicyRows[number - std::size(kRows)], 5 * kSecond);
+      return 0;
     }
     Measurement measurement(subject, kRows[number]);
     const Time end = read_clock(CLOCK_MONOTONIC) + 5 * kSecond;
@@ -446,10 +610,11 @@ int run(int argc, char** argv) {
     all.push_back(measure(subject, row));
   }
   if (argc == 2 && std::strcmp(argv[1], "--json") == 0) {
-    print_json(all);
+    print_json(all, measure_policies());
     return 0;
   }
-  return print(all);
+  const int missed = print(all);
+  return print_policies(measure_policies()) ? missed : 1;
 }
 
 }  // namespace

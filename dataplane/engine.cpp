@@ -3,36 +3,21 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <list>
-#include <set>
-#include <tuple>
-#include <unordered_map>
-#include <unordered_set>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
 
 #include "dataplane/base/rcu.h"
-#include "dataplane/handshaker.h"
-#include "dataplane/path/snapshot.h"
-#include "dataplane/path/tunnel.h"
+#include "dataplane/engine_tunnel.h"
+#include "dataplane/net/parse.h"
+#include "dataplane/path/ingress.h"
+#include "dataplane/path/route.h"
 #include "dataplane/worker.h"
 
 namespace sallyport {
 namespace {
-
-using wireguard::Peer;
-
-struct PrefixOrder {
-  bool operator()(const IpPrefix& a, const IpPrefix& b) const {
-    return std::tie(a.address.family, a.address.bytes, a.length) <
-           std::tie(b.address.family, b.address.bytes, b.length);
-  }
-};
-
-// What control remembers of a peer beside what the data plane needs.
-struct PeerRecord {
-  Peer* peer;
-  std::set<IpPrefix, PrefixOrder> allowed_ips;
-};
 
 // The thread that steps an engine by hand is a reader too, for as long as it lives.
 struct StepMembership {
@@ -46,19 +31,20 @@ struct StepMembership {
 thread_local StepMembership step_membership;  // made by the thread's first step
 
 template <class Step>
-bool step_as_reader(Step step) {
+auto step_as_reader(Step step) {
   [[maybe_unused]] StepMembership& membership = step_membership;
   rcu_online();
-  const bool worked = step();
+  const auto outcome = step();
   rcu_offline();
-  return worked;
+  return outcome;
 }
 
-void retire_ports(std::vector<std::unique_ptr<Port>>& ports) {
-  for (auto& port : ports) {
-    rcu_delete(port.release());
+std::vector<Port*> pointers(const EngineTunnel::Ports& ports, size_t count) {
+  std::vector<Port*> out;
+  for (size_t i = 0; i < count; ++i) {
+    out.push_back(ports[i].get());
   }
-  ports.clear();
+  return out;
 }
 
 }  // namespace
@@ -70,63 +56,71 @@ struct Engine::Inside {
   // Copies the snapshot, lets `change` edit the copy, publishes it, and wakes everybody.
   template <class Change>
   void publish(Change change);
+  // The same for one tunnel's part.
+  template <class Change>
+  void publish_view(TunnelNumber number, Change change) {
+    publish([&](Snapshot& fresh) { change(fresh.tunnels[number]); });
+  }
 
-  bool too_many(const TunnelChange& change) const;
-  void apply(const TunnelChange& change);
-  void apply_peer(const PeerChange& change);
-  PeerRecord* add_peer(const wireguard::PublicKey& key);
-  void remove_peer(const wireguard::PublicKey& key);
-  void allow(PeerRecord& record, const IpPrefix& prefix);
-  void disallow(PeerRecord& record, const IpPrefix& prefix);
-  void erase_prefix(const IpPrefix& prefix);
+  // Never moved: status() and describe() look into it from other threads while control adds tunnels.
+  static constexpr size_t kTunnelsMax = kPortItCameBy;
+
+  TunnelNumber add_tunnel();
+  EngineTunnel& tunnel(TunnelNumber number) { return *tunnels[number]; }
 
   EngineOptions options;
   Time started;
   BufferPool pool;
-  Tunnel tunnel;
+  PeerTags tags;
   std::atomic<const Snapshot*> snapshot;
-  std::vector<std::unique_ptr<Port>> plain_ports, outer_ports;
-  Handshaker handshaker;
+  std::vector<std::unique_ptr<EngineTunnel>> tunnels;  // by number; null where it is free
+  std::vector<Mailbox*> mailboxes;                     // the workers'
   std::vector<std::unique_ptr<Worker>> workers;
+  BufferCache control_buffers;  // for packets that control sends
+  bool threads = false;
   int gone_fd;
-
-  // Under the handshaker's mutex.
-  std::list<PeerRecord> records;  // in the order they were added
-  std::unordered_map<wireguard::PublicKey, std::list<PeerRecord>::iterator, PublicKeyHash> by_key;
-  std::vector<PeerRecord*> by_slot;
-  crypto::Key private_key;  // as it was given, to tell a change from a repetition
-  uint32_t fwmark = 0;
 };
 
+// Each worker, the handshakers together, and whatever control sends.
 Engine::Inside::Inside(const EngineOptions& engine_options)
     : options(engine_options),
       started(options.clock()),
       pool(options.buffers_per_worker * (options.workers + 1)),
-      tunnel(options.staging_blocks),
-      snapshot(new Snapshot{
-          .epoch = 1, .mtu = 1420, .up = false, .plain = {}, .outer = {}, .handshake = nullptr}),
-      handshaker(tunnel, pool, snapshot, {options.clock, options.wall_clock, options.cost_clock}),
+      snapshot(new Snapshot{.epoch = 1, .tunnels = {}, .policy = nullptr, .tap = nullptr}),
+      control_buffers(pool),
       gone_fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-  std::vector<Mailbox*> mailboxes;
+  tunnels.reserve(kTunnelsMax);
   for (unsigned i = 0; i < options.workers; ++i) {
-    workers.push_back(std::make_unique<Worker>(i, tunnel, pool, snapshot, options.clock));
+    workers.push_back(std::make_unique<Worker>(i, pool, snapshot, options.clock));
     mailboxes.push_back(&workers.back()->mailbox());
   }
   for (auto& worker : workers) {
-    worker->connect(mailboxes, handshaker.mailbox(), handshaker.requests_overflowed(), gone_fd);
+    worker->connect(mailboxes, gone_fd);
   }
-  handshaker.connect(mailboxes);
+  for (unsigned i = 0; i < options.tunnels; ++i) {
+    add_tunnel();
+  }
 }
 
 Engine::Inside::~Inside() {
   for (auto& worker : workers) {
     worker->stop();
   }
-  handshaker.stop();
-  retire_ports(plain_ports);
-  retire_ports(outer_ports);
+  for (auto& each : tunnels) {
+    if (each != nullptr) {
+      each->handshaker().stop();
+      each->replace_plain({});
+      each->replace_outer({});
+    }
+  }
   rcu_barrier_all();
-  delete snapshot.load(std::memory_order_relaxed);
+  const Snapshot* last = snapshot.load(std::memory_order_relaxed);
+  delete last->policy;
+  delete last->tap;
+  delete last;
+  workers.clear();  // their caches and mailboxes give buffers back
+  tunnels.clear();
+  rcu_barrier_all();
   close(gone_fd);
 }
 
@@ -141,150 +135,38 @@ void Engine::Inside::publish(Change change) {
   for (auto& worker : workers) {
     worker->mailbox().ring();
   }
-  handshaker.wake();
-}
-
-// -- Applying a change. All under the handshaker's mutex.
-
-bool Engine::Inside::too_many(const TunnelChange& change) const {
-  std::unordered_set<wireguard::PublicKey, PublicKeyHash> fresh;
-  for (const PeerChange& peer : change.peers) {
-    if (!peer.remove && !peer.update_only &&
-        (change.replace_peers || !by_key.contains(peer.public_key))) {
-      fresh.insert(peer.public_key);
+  for (auto& each : tunnels) {
+    if (each != nullptr) {
+      each->handshaker().wake();
     }
   }
-  return fresh.size() + (change.replace_peers ? 0 : by_key.size()) > wireguard::kPeersMax;
 }
 
-void Engine::Inside::erase_prefix(const IpPrefix& prefix) {
-  const uint8_t* bytes = prefix.address.bytes.data();
-  if (prefix.address.family == Family::v4) {
-    tunnel.allowed_v4.remove(Lpm4::from_bytes(bytes), prefix.length);
-  } else {
-    tunnel.allowed_v6.remove(Lpm6::from_bytes(bytes), prefix.length);
+TunnelNumber Engine::Inside::add_tunnel() {
+  size_t number = 0;
+  while (number < tunnels.size() && tunnels[number] != nullptr) {
+    ++number;
   }
-}
-
-// Moves the prefix from whoever has it: one step for a reader, who sees the old owner or the new one.
-void Engine::Inside::allow(PeerRecord& record, const IpPrefix& prefix) {
-  const uint8_t* bytes = prefix.address.bytes.data();
-  const bool v4 = prefix.address.family == Family::v4;
-  const std::optional<LpmValue> owner =
-      v4 ? tunnel.allowed_v4.find(Lpm4::from_bytes(bytes), prefix.length)
-         : tunnel.allowed_v6.find(Lpm6::from_bytes(bytes), prefix.length);
-  if (owner.has_value()) {
-    by_slot[*owner]->allowed_ips.erase(prefix);
-  }
-  record.allowed_ips.insert(prefix);
-  if (v4) {
-    tunnel.allowed_v4.insert(Lpm4::from_bytes(bytes), prefix.length, record.peer->slot);
-  } else {
-    tunnel.allowed_v6.insert(Lpm6::from_bytes(bytes), prefix.length, record.peer->slot);
-  }
-}
-
-void Engine::Inside::disallow(PeerRecord& record, const IpPrefix& prefix) {
-  if (record.allowed_ips.erase(prefix) > 0) {
-    erase_prefix(prefix);
-  }
-}
-
-PeerRecord* Engine::Inside::add_peer(const wireguard::PublicKey& key) {
-  std::optional<uint32_t> slot = tunnel.peers.claim();
-  if (!slot.has_value()) {
-    // Slots of peers just removed come back after a grace period.
-    rcu_barrier_all();
-    slot = tunnel.peers.claim();
-  }
-  auto* peer = new Peer(key, *slot, options.workers);
-  records.push_back({peer, {}});
-  by_key.emplace(key, std::prev(records.end()));
-  if (by_slot.size() <= *slot) {
-    by_slot.resize(*slot + 1);
-  }
-  by_slot[*slot] = &records.back();
-  handshaker.add(*peer);
-  tunnel.peers.set(*slot, peer);
-  return &records.back();
-}
-
-void Engine::Inside::remove_peer(const wireguard::PublicKey& key) {
-  const auto found = by_key.find(key);
-  if (found == by_key.end()) {
-    return;
-  }
-  const auto record = found->second;
-  for (const IpPrefix& prefix : record->allowed_ips) {
-    erase_prefix(prefix);
-  }
-  by_slot[record->peer->slot] = nullptr;
-  by_key.erase(found);
-  handshaker.remove(*record->peer);
-  records.erase(record);
-}
-
-void Engine::Inside::apply_peer(const PeerChange& change) {
-  const wireguard::Identity& identity = handshaker.identity();
-  if (identity.has_key && change.public_key == identity.public_key) {
-    return;
-  }
-  if (change.remove) {
-    remove_peer(change.public_key);
-    return;
-  }
-  const auto found = by_key.find(change.public_key);
-  if (found == by_key.end() && change.update_only) {
-    return;
-  }
-  PeerRecord& record = found == by_key.end() ? *add_peer(change.public_key) : *found->second;
-  Peer& peer = *record.peer;
-  if (change.preshared_key.has_value()) {
-    peer.handshake.set_preshared_key(change.preshared_key->data());
-  }
-  if (change.endpoint.has_value()) {
-    peer.endpoint.store(*change.endpoint);
-  }
-  // What stays is never gone in between: new ones first, then those that were not named again.
-  std::set<IpPrefix, PrefixOrder> not_named;
-  if (change.replace_allowed_ips) {
-    not_named = record.allowed_ips;
-  }
-  for (const AllowedIpChange& allowed : change.allowed_ips) {
-    if (allowed.remove) {
-      disallow(record, allowed.prefix);
-    } else {
-      allow(record, allowed.prefix);
-      not_named.erase(allowed.prefix);
+  if (number == tunnels.size()) {
+    if (number == kTunnelsMax) {
+      std::fputs("sallyport: more tunnels than an engine has numbers for\n", stderr);
+      std::abort();
     }
+    tunnels.emplace_back();
   }
-  for (const IpPrefix& prefix : not_named) {
-    disallow(record, prefix);
+  tunnels[number] = std::make_unique<EngineTunnel>(static_cast<TunnelNumber>(number), options, pool,
+                                                   snapshot, tags);
+  Handshaker& handshaker = tunnels[number]->handshaker();
+  handshaker.connect(mailboxes);
+  publish([&](Snapshot& fresh) {
+    fresh.tunnels.resize(tunnels.size());
+    fresh.tunnels[number] = TunnelView{};
+    fresh.tunnels[number].tunnel = &tunnels[number]->tunnel();
+  });
+  if (threads) {
+    handshaker.start();
   }
-  if (change.persistent_keepalive.has_value()) {
-    handshaker.set_persistent_keepalive(peer, *change.persistent_keepalive);
-  }
-}
-
-void Engine::Inside::apply(const TunnelChange& change) {
-  if (change.private_key.has_value() &&
-      !crypto::equal_constant_time(private_key.data(), change.private_key->data(),
-                                   private_key.size())) {
-    private_key.assign(*change.private_key);
-    handshaker.set_private_key(*change.private_key);
-    if (handshaker.identity().has_key) {
-      remove_peer(handshaker.identity().public_key);
-    }
-  }
-  fwmark = change.fwmark.value_or(fwmark);
-  if (change.replace_peers) {
-    while (!records.empty()) {
-      remove_peer(wireguard::PublicKey(records.back().peer->public_key));
-    }
-  }
-  for (const PeerChange& peer : change.peers) {
-    apply_peer(peer);
-  }
+  return static_cast<TunnelNumber>(number);
 }
 
 // -- The face.
@@ -300,93 +182,61 @@ unsigned Engine::workers() const {
   return inside_->options.workers;
 }
 
-void Engine::set_plain_ports(std::vector<std::unique_ptr<Port>> ports) {
-  inside_->publish([&](Snapshot& snapshot) {
-    snapshot.plain.clear();
-    for (const auto& port : ports) {
-      snapshot.plain.push_back(port.get());
-    }
+TunnelNumber Engine::add_tunnel() {
+  return inside_->add_tunnel();
+}
+
+void Engine::remove_tunnel(TunnelNumber number) {
+  EngineTunnel& tunnel = inside_->tunnel(number);
+  tunnel.handshaker().stop();
+  tunnel.remove_all_peers();  // no policy leads to one any more
+  inside_->publish_view(number, [](TunnelView& view) { view = TunnelView{}; });
+  inside_->tags.forget(number);
+  tunnel.replace_plain({});
+  tunnel.replace_outer({});
+  rcu_barrier_all();  // no worker looks at it any more, and its peers are freed
+  inside_->tunnels[number].reset();
+}
+
+void Engine::set_plain_ports(std::vector<std::unique_ptr<Port>> ports, TunnelNumber number) {
+  inside_->publish_view(number,
+                        [&](TunnelView& view) { view.plain = pointers(ports, ports.size()); });
+  inside_->tunnel(number).replace_plain(std::move(ports));
+}
+
+void Engine::set_outer_ports(std::vector<std::unique_ptr<Port>> ports, TunnelNumber number) {
+  inside_->publish_view(number, [&](TunnelView& view) {
+    view.handshake = ports.empty() ? nullptr : ports.back().get();
+    view.outer = pointers(ports, ports.empty() ? 0 : ports.size() - 1);
   });
-  const std::lock_guard lock(inside_->handshaker.mutex());
-  retire_ports(inside_->plain_ports);
-  inside_->plain_ports = std::move(ports);
+  inside_->tunnel(number).replace_outer(std::move(ports));
 }
 
-void Engine::set_outer_ports(std::vector<std::unique_ptr<Port>> ports) {
-  inside_->publish([&](Snapshot& snapshot) {
-    snapshot.outer.clear();
-    snapshot.handshake = ports.empty() ? nullptr : ports.back().get();
-    for (size_t i = 0; i + 1 < ports.size(); ++i) {
-      snapshot.outer.push_back(ports[i].get());
-    }
-  });
-  const std::lock_guard lock(inside_->handshaker.mutex());
-  retire_ports(inside_->outer_ports);
-  inside_->outer_ports = std::move(ports);
+const std::vector<std::unique_ptr<Port>>& Engine::outer_ports(TunnelNumber number) const {
+  return inside_->tunnel(number).outer_ports();
 }
 
-const std::vector<std::unique_ptr<Port>>& Engine::outer_ports() const {
-  return inside_->outer_ports;
+void Engine::set_mtu(uint32_t mtu, TunnelNumber number) {
+  inside_->publish_view(number, [mtu](TunnelView& view) { view.mtu = mtu; });
 }
 
-void Engine::set_mtu(uint32_t mtu) {
-  inside_->publish([mtu](Snapshot& snapshot) { snapshot.mtu = mtu; });
-}
-
-void Engine::set_up(bool up) {
-  if (inside_->snapshot.load(std::memory_order_relaxed)->up == up) {
+void Engine::set_up(bool up, TunnelNumber number) {
+  if (inside_->snapshot.load(std::memory_order_relaxed)->tunnels[number].up == up) {
     return;
   }
-  inside_->publish([up](Snapshot& snapshot) { snapshot.up = up; });
-  const std::lock_guard lock(inside_->handshaker.mutex());
-  inside_->handshaker.link_changed(up);
-  inside_->handshaker.wake();
+  inside_->publish_view(number, [up](TunnelView& view) { view.up = up; });
+  Handshaker& handshaker = inside_->tunnel(number).handshaker();
+  const std::lock_guard lock(handshaker.mutex());
+  handshaker.link_changed(up);
+  handshaker.wake();
 }
 
-Result<void> Engine::apply(const TunnelChange& change) {
-  {
-    const std::lock_guard lock(inside_->handshaker.mutex());
-    if (inside_->too_many(change)) {
-      return fail("more than " + std::to_string(wireguard::kPeersMax) + " peers on one tunnel",
-                  E2BIG);
-    }
-    inside_->apply(change);
-  }
-  inside_->handshaker.wake();
-  return {};
+Result<void> Engine::apply(const TunnelChange& change, TunnelNumber number) {
+  return inside_->tunnel(number).apply(change);
 }
 
-TunnelState Engine::describe() const {
-  const std::lock_guard lock(inside_->handshaker.mutex());
-  TunnelState state;
-  const wireguard::Identity& identity = inside_->handshaker.identity();
-  if (identity.has_key) {
-    std::memcpy(state.private_key.data(), identity.private_key.data(), state.private_key.size());
-    state.public_key = identity.public_key;
-  }
-  state.fwmark = inside_->fwmark;
-  state.peers.reserve(inside_->records.size());
-  for (const PeerRecord& record : inside_->records) {
-    const Peer& peer = *record.peer;
-    PeerState& out = state.peers.emplace_back();
-    out.public_key = peer.public_key;
-    std::memcpy(out.preshared_key.data(), peer.handshake.preshared_key().data(),
-                out.preshared_key.size());
-    out.endpoint = peer.endpoint.load();
-    out.allowed_ips.assign(record.allowed_ips.begin(), record.allowed_ips.end());
-    out.persistent_keepalive = peer.timers.persistent_keepalive();
-    out.last_handshake = peer.timers.last_handshake();
-    const wireguard::PeerTotals totals = peer.totals();
-    out.rx_bytes = totals.rx_bytes;
-    out.tx_bytes = totals.tx_bytes;
-    out.rx_packets = totals.rx_packets;
-    out.tx_packets = totals.tx_packets;
-    out.handshakes = peer.handshakes_completed.load(std::memory_order_relaxed);
-    for (size_t i = 0; i < kDropReasons; ++i) {
-      out.drops[i] = peer.drops[i].load(std::memory_order_relaxed);
-    }
-  }
-  return state;
+TunnelState Engine::describe(TunnelNumber number) const {
+  return inside_->tunnel(number).describe();
 }
 
 namespace {
@@ -408,12 +258,13 @@ WorkerStatus status_of(const PathCounters& counters, uint64_t wakeups, Time busy
 
 }  // namespace
 
-EngineStatus Engine::status() const {
+EngineStatus Engine::status(TunnelNumber number) const {
   EngineStatus status;
   for (const auto& worker : inside_->workers) {
     status.workers.push_back(status_of(worker->counters(), worker->wakeups(), worker->busy()));
   }
-  const Handshaker& handshaker = inside_->handshaker;
+  EngineTunnel& tunnel = inside_->tunnel(number);
+  const Handshaker& handshaker = tunnel.handshaker();
   const Handshaker::Counts& counts = handshaker.counts();
   status.handshaker = status_of(handshaker.counters(), counts.wakeups, counts.busy);
   status.handshakes_initiated = counts.initiated;
@@ -424,31 +275,187 @@ EngineStatus Engine::status() const {
   status.aead = crypto::aead_name();
   status.buffers = inside_->pool.capacity();
   status.buffer_bytes_reserved = inside_->pool.reserved_bytes();
-  status.staging_blocks_free = inside_->tunnel.staging.free_blocks();
-  status.indices = inside_->tunnel.indices.size();
+  status.staging_blocks_free = tunnel.tunnel().staging.free_blocks();
+  status.indices = tunnel.tunnel().indices.size();
   const std::lock_guard lock(handshaker.mutex());
-  for (const auto& port : inside_->plain_ports) {
+  for (const auto& port : tunnel.plain_ports()) {
     status.plain_ports.push_back(port->status());
   }
-  for (const auto& port : inside_->outer_ports) {
+  for (const auto& port : tunnel.outer_ports()) {
     status.outer_ports.push_back(port->status());
   }
   status.uptime = inside_->options.clock() - inside_->started;
   return status;
 }
 
+// -- Policy
+
+const PeerTags& Engine::tags() const {
+  return inside_->tags;
+}
+
+Result<uint32_t> Engine::tag(const wireguard::PublicKey& key, TunnelNumber number) {
+  const std::optional<uint32_t> tag = inside_->tags.claim(number, key);
+  if (!tag.has_value()) {
+    return fail("more than " + std::to_string(PeerTags::kTagsMax) +
+                    " peers have been named by policies of this process: restart it",
+                E2BIG);
+  }
+  inside_->tunnel(number).bind_tag(key);
+  return *tag;
+}
+
+void Engine::set_policy(std::unique_ptr<Policy> policy) {
+  auto* old = const_cast<Policy*>(this->policy());
+  inside_->publish([fresh = policy.release()](Snapshot& snapshot) { snapshot.policy = fresh; });
+  if (old != nullptr) {
+    rcu_delete(old);
+  }
+}
+
+const Policy* Engine::policy() const {
+  return inside_->snapshot.load(std::memory_order_relaxed)->policy;
+}
+
+void Engine::set_tap(std::unique_ptr<Tap> tap) {
+  Tap* old = this->tap();
+  inside_->publish([fresh = tap.release()](Snapshot& snapshot) { snapshot.tap = fresh; });
+  if (old != nullptr) {
+    rcu_delete(old);
+  }
+}
+
+Tap* Engine::tap() const {
+  return inside_->snapshot.load(std::memory_order_relaxed)->tap;
+}
+
+namespace {
+
+PeerBrief brief_of(const wireguard::Peer& peer, Time now) {
+  const wireguard::Keypair* keypair = peer.keypairs.current();
+  return {peer.tunnel, peer.public_key, peer.endpoint.load(), peer.timers.last_handshake(),
+          keypair != nullptr && keypair->usable(now)};
+}
+
+}  // namespace
+
+std::optional<PeerBrief> Engine::brief(uint32_t tag) const {
+  return step_as_reader([&]() -> std::optional<PeerBrief> {
+    const wireguard::Peer* peer = inside_->tags.get(tag);
+    if (peer == nullptr) {
+      return std::nullopt;
+    }
+    return brief_of(*peer, inside_->options.clock());
+  });
+}
+
+void Engine::want_session(uint32_t tag) {
+  step_as_reader([&] {
+    wireguard::Peer* peer = inside_->tags.get(tag);
+    if (peer == nullptr) {
+      return false;
+    }
+    Tunnel& tunnel = inside_->tunnel(peer->tunnel).tunnel();
+    peer->requests.fetch_or(wireguard::kWantHandshake, std::memory_order_acq_rel);
+    if (!tunnel.handshaker->post({Message::Kind::request, peer->tunnel, peer->slot, nullptr})) {
+      tunnel.requests_overflowed->store(true, std::memory_order_release);
+    }
+    return true;
+  });
+}
+
+bool Engine::send_packet(uint32_t tag, std::span<const uint8_t> packet) {
+  return step_as_reader([&] {
+    const wireguard::Peer* peer = inside_->tags.get(tag);
+    Buffer* buffer = peer == nullptr || packet.size() > Buffer::kDataBytes
+                         ? nullptr
+                         : inside_->control_buffers.take();
+    if (buffer == nullptr) {
+      return false;
+    }
+    std::memcpy(buffer->data(), packet.data(), packet.size());
+    auto* frame = new (boxed_frame(buffer)) RxFrame;
+    frame->data = buffer->data();
+    frame->length = frame->segment_bytes = static_cast<uint32_t>(packet.size());
+    Worker& worker = *inside_->workers[peer->slot % inside_->workers.size()];
+    if (!worker.mailbox().post({Message::Kind::packet, peer->tunnel, peer->slot, buffer})) {
+      inside_->control_buffers.give(buffer);
+      return false;
+    }
+    return true;
+  });
+}
+
+Result<Explanation> Engine::explain(const PacketToExplain& query) const {
+  std::vector<uint8_t> packet = query.packet;  // a stage may count its TTL down
+  return step_as_reader([&]() -> Result<Explanation> {
+    const auto context = std::make_unique<Context>(inside_->options.workers, inside_->pool);
+    context->dry = true;
+    context->snapshot = inside_->snapshot.load(std::memory_order_acquire);
+    context->now = inside_->options.clock();
+    if (!context->enter(query.tunnel)) {
+      return fail("there is no such tunnel", ENODEV);
+    }
+    Run& run = context->burst.add();
+    run.head = packet.data();
+    run.head_bytes = run.bytes = static_cast<uint32_t>(packet.size());
+    if (!parse(run)) {
+      return fail("this is no IP packet", EINVAL);
+    }
+    run.head_bytes = run.bytes = ip_length(run.head, run.head_bytes);
+    context->traces[0].count = 0;
+    run.trace = 1;
+    if (query.from_tag.has_value()) {
+      run.from = inside_->tags.get(*query.from_tag);
+      if (run.from == nullptr) {
+        return fail("the peer it is said to come from is not there now", ENOENT);
+      }
+      if (run.from->tunnel != query.tunnel) {
+        return fail("the peer it is said to come from is on another tunnel", EINVAL);
+      }
+      if (!context->tunnel->allows(*run.from, run.family, run.source())) {
+        context->discard(run, DropReason::source_not_allowed);
+      }
+    } else if (!context->here().up) {
+      context->discard(run, DropReason::tunnel_down);  // as the worker does
+    }
+    sallyport::policy(*context);
+    route(*context);
+    Explanation out;
+    out.trace = context->traces[0];
+    out.discarded = run.discarded;
+    out.to_peer = run.to != nullptr && !run.discarded;
+    if (out.to_peer) {
+      out.peer = brief_of(*run.to, context->now);
+    }
+    out.port = run.port == kPortItCameBy ? query.tunnel : run.port;
+    out.mtu = context->snapshot->tunnels[out.to_peer ? out.peer.tunnel : out.port].mtu;
+    return out;
+  });
+}
+
 void Engine::run_threads() {
+  inside_->threads = true;
   for (auto& worker : inside_->workers) {
     worker->start();
   }
-  inside_->handshaker.start();
+  for (auto& tunnel : inside_->tunnels) {
+    if (tunnel != nullptr) {
+      tunnel->handshaker().start();
+    }
+  }
 }
 
 void Engine::stop_threads() {
+  inside_->threads = false;
   for (auto& worker : inside_->workers) {
     worker->stop();
   }
-  inside_->handshaker.stop();
+  for (auto& tunnel : inside_->tunnels) {
+    if (tunnel != nullptr) {
+      tunnel->handshaker().stop();
+    }
+  }
 }
 
 int Engine::gone_fd() const {
@@ -459,12 +466,12 @@ bool Engine::step_worker(unsigned worker) {
   return step_as_reader([&] { return inside_->workers[worker]->step(); });
 }
 
-bool Engine::step_handshaker() {
-  return step_as_reader([&] { return inside_->handshaker.step(); });
+bool Engine::step_handshaker(TunnelNumber number) {
+  return step_as_reader([&] { return inside_->tunnel(number).handshaker().step(); });
 }
 
-Time Engine::handshaker_sleep() const {
-  return inside_->handshaker.sleep_time();
+Time Engine::handshaker_sleep(TunnelNumber number) const {
+  return inside_->tunnel(number).handshaker().sleep_time();
 }
 
 }  // namespace sallyport

@@ -1,12 +1,14 @@
-// Engine: the data plane as control sees it. Workers, one handshaker, one tunnel, and the snapshot they all read.
+// Engine: the data plane as control sees it. Workers, tunnels with a handshaker each, and the snapshot they all read.
 //
 // Control makes an Engine, gives it ports, and steers it with whole changes: a TunnelChange is checked by control before
 // it comes here and applied in one go. Nothing here blocks on a worker: ports and settings reach workers by a new
 // Snapshot (one pointer store), and what they replace is freed after a grace period.
 //
-// Thread rules: all methods are control's (one thread), but for status() and describe(), which any thread may call.
-// run_threads() starts a thread a worker and one for handshakes. Without it, whoever holds the engine steps it
-// (tests, simulator): the same code, one thread, any clock.
+// Tunnels have numbers. An engine begins with those that its options ask for, and more are added and removed as it runs.
+//
+// Thread rules: all methods are control's (one thread), but for status() and describe(), which any thread may call as long as the
+// tunnel stays. run_threads() starts a thread a worker and one a tunnel for handshakes. Without it, whoever holds the engine
+// steps it (tests, simulator): the same code, one thread, any clock.
 #pragma once
 
 #include <array>
@@ -18,15 +20,14 @@
 #include "dataplane/base/clock.h"
 #include "dataplane/net/address.h"
 #include "dataplane/path/drop.h"
+#include "dataplane/path/peer_tags.h"
+#include "dataplane/path/policy.h"
+#include "dataplane/path/snapshot.h"
+#include "dataplane/path/tap.h"
 #include "dataplane/port.h"
 #include "dataplane/wireguard/handshake.h"
 
 namespace sallyport {
-
-class Worker;
-class Handshaker;
-struct Tunnel;
-struct Snapshot;
 
 using KeyBytes = std::array<uint8_t, 32>;
 
@@ -35,6 +36,8 @@ using KeyBytes = std::array<uint8_t, 32>;
 struct AllowedIpChange {
   IpPrefix prefix;
   bool remove = false;
+  // Others that have the same prefix keep it (path/tunnel.h): policy picks the peer to send to. Otherwise it moves here.
+  bool shared = false;
 };
 
 struct PeerChange {
@@ -87,7 +90,7 @@ struct WorkerStatus {
 
 struct EngineStatus {
   std::vector<WorkerStatus> workers;
-  WorkerStatus handshaker;
+  WorkerStatus handshaker;  // from here on, of the tunnel asked about
   uint64_t handshakes_initiated = 0, handshakes_answered = 0, sessions_derived = 0,
            cookies_sent = 0;
   bool under_load = false;
@@ -99,8 +102,34 @@ struct EngineStatus {
   Time uptime = 0;
 };
 
+// What is known of a peer by its tag, without all the rest of its tunnel.
+struct PeerBrief {
+  TunnelNumber tunnel = 0;
+  wireguard::PublicKey public_key{};
+  Endpoint endpoint;
+  WallTime last_handshake = 0;  // 0 never
+  bool has_session = false;     // that can seal now
+};
+
+// A packet to be explained: as if it came in by this side of this tunnel.
+struct PacketToExplain {
+  TunnelNumber tunnel = 0;
+  std::optional<uint32_t> from_tag;  // the peer it comes from; nothing: the host
+  std::vector<uint8_t> packet;       // whole, from its IP header on
+};
+
+struct Explanation {
+  Trace trace;
+  bool discarded = false;
+  bool to_peer = false;   // else to the host, when not discarded
+  PeerBrief peer;         // that one
+  TunnelNumber port = 0;  // to the host: the tunnel whose plain port it leaves by
+  uint32_t mtu = 0;       // of the tunnel it leaves by
+};
+
 struct EngineOptions {
   unsigned workers = 1;  // 1 to wireguard::kWorkersMax
+  unsigned tunnels = 1;  // at start
   size_t buffers_per_worker = 192;
   size_t staging_blocks = 4096;  // of 2 KiB, for packets that wait for a handshake
   Time (*clock)() = now_boottime;
@@ -118,23 +147,47 @@ class Engine {
 
   unsigned workers() const;
 
-  // One plain port a worker. The old ones are freed once no worker can be using them.
-  void set_plain_ports(std::vector<std::unique_ptr<Port>> ports);
-  // One outer port a worker, and the handshake socket last: workers + 1. Empty: no sockets (interface down).
-  void set_outer_ports(std::vector<std::unique_ptr<Port>> ports);
-  // For live changes on the ports in use (fwmark); control's thread, valid until the next set_outer_ports.
-  const std::vector<std::unique_ptr<Port>>& outer_ports() const;
+  // A new tunnel, down and without ports. Its number was never used, or its last bearer is gone altogether.
+  TunnelNumber add_tunnel();
+  // Its peers, sessions and ports go. Waits for a grace period.
+  void remove_tunnel(TunnelNumber tunnel);
 
-  void set_mtu(uint32_t mtu);  // of the plain ports: bounds padding
+  // One plain port a worker. The old ones are freed once no worker can be using them.
+  void set_plain_ports(std::vector<std::unique_ptr<Port>> ports, TunnelNumber tunnel = 0);
+  // One outer port a worker, and the handshake socket last: workers + 1. Empty: no sockets (interface down).
+  void set_outer_ports(std::vector<std::unique_ptr<Port>> ports, TunnelNumber tunnel = 0);
+  // For live changes on the ports in use (fwmark); control's thread, valid until the next set_outer_ports.
+  const std::vector<std::unique_ptr<Port>>& outer_ports(TunnelNumber tunnel = 0) const;
+
+  void set_mtu(uint32_t mtu, TunnelNumber tunnel = 0);  // of the plain ports: bounds padding
   // Down: nothing is sent, sessions are forgotten (as in the kernel module). Up again: persistent keepalives start.
-  void set_up(bool up);
+  void set_up(bool up, TunnelNumber tunnel = 0);
 
   // Fails only when it would exceed kPeersMax (counted before anything changes). A change for our own public key is
   // ignored, as in the kernel module.
-  Result<void> apply(const TunnelChange& change);
+  Result<void> apply(const TunnelChange& change, TunnelNumber tunnel = 0);
 
-  TunnelState describe() const;
-  EngineStatus status() const;
+  TunnelState describe(TunnelNumber tunnel = 0) const;
+  EngineStatus status(TunnelNumber tunnel = 0) const;
+
+  // -- Policy. Its tags come from here, and so it is built for this engine.
+  const PeerTags& tags() const;
+  // The tag of this peer, whether or not there is such a peer now. Fails when there are no more tags.
+  Result<uint32_t> tag(const wireguard::PublicKey& key, TunnelNumber tunnel);
+  void set_policy(
+      std::unique_ptr<Policy> policy);  // null: none. The old one goes after a grace period
+  const Policy* policy() const;         // in force; valid until the next set_policy
+
+  std::optional<PeerBrief> brief(uint32_t tag) const;  // nothing: there is no such peer now
+  void want_session(uint32_t tag);  // begins a handshake, unless one has just been tried
+  // An IP packet of our own to a peer, by the tunnel and past all policy. False: no such peer, or no room.
+  bool send_packet(uint32_t tag, std::span<const uint8_t> packet);
+
+  // Takes the packet through policy and route, as a rehearsal. Fails when it is no IP packet or nobody has the tunnel.
+  Result<Explanation> explain(const PacketToExplain& query) const;
+
+  void set_tap(std::unique_ptr<Tap> tap);  // null: none
+  Tap* tap() const;
 
   void run_threads();
   void stop_threads();
@@ -143,9 +196,9 @@ class Engine {
 
   // Single-threaded stepping. Each returns true if there was anything to do.
   bool step_worker(unsigned worker);
-  bool step_handshaker();
+  bool step_handshaker(TunnelNumber tunnel = 0);
   // How long, from the clock's now, until step_handshaker() has something to do by itself.
-  Time handshaker_sleep() const;
+  Time handshaker_sleep(TunnelNumber tunnel = 0) const;
 
  private:
   struct Inside;

@@ -7,6 +7,7 @@
 
 #include "crypto/x25519.h"
 #include "dataplane/base/rcu.h"
+#include "dataplane/base/thread.h"
 #include "dataplane/path/ingress.h"
 #include "dataplane/wireguard/message.h"
 
@@ -91,7 +92,7 @@ size_t PublicKeyHash::operator()(const wireguard::PublicKey& key) const {
 
 Handshaker::Handshaker(Tunnel& tunnel, BufferPool& pool,
                        const std::atomic<const Snapshot*>& snapshot, Clocks clocks)
-    : context_(std::make_unique<Context>(0, tunnel, pool)),
+    : context_(std::make_unique<Context>(0, pool)),
       tunnel_(tunnel),
       snapshot_(snapshot),
       clocks_(clocks) {}
@@ -121,7 +122,10 @@ bool Handshaker::step() {
   const Snapshot& snapshot = *snapshot_.load(std::memory_order_acquire);
   context_->snapshot = &snapshot;
   context_->now = clocks_.now();
-  port_ = snapshot.handshake;
+  if (!context_->enter(tunnel_.number)) {
+    return false;
+  }
+  port_ = context_->here().handshake;
   const Time start = clocks_.cost();
   bool worked = work_mailbox();
   worked |= work_port();
@@ -238,7 +242,7 @@ void Handshaker::tick(Peer& peer) {
     }
     initiate(peer);
   }
-  if (actions.keepalive && context_->snapshot->up) {
+  if (actions.keepalive && context_->here().up) {
     tell_worker(Message::Kind::keepalive, peer);
   }
 }
@@ -258,7 +262,7 @@ void Handshaker::activate(Peer& peer) {
 // -- What arrives.
 
 void Handshaker::receive(const RxFrame& frame) {
-  if (!context_->snapshot->up) {
+  if (!context_->here().up) {
     context_->discard(DropReason::tunnel_down);
     return;
   }
@@ -404,7 +408,7 @@ void Handshaker::initiate(Peer& peer) {
         static_cast<uint32_t>(lost));
     return;
   }
-  if (!context_->snapshot->up ||
+  if (!context_->here().up ||
       !elapsed(peer.last_initiation_sent, context_->now, wireguard::kRekeyTimeout)) {
     return;
   }
@@ -520,7 +524,7 @@ void Handshaker::forget(Peer& peer) {
 
 void Handshaker::tell_worker(Message::Kind kind, const Peer& peer) {
   const auto worker = static_cast<unsigned>(peer.slot % workers_.size());
-  const Message message{kind, peer.slot, nullptr};
+  const Message message{kind, tunnel_.number, peer.slot, nullptr};
   if (!workers_[worker]->post(message)) {
     undelivered_.emplace_back(worker, message);
     next_timer_ = std::min(next_timer_, context_->now + kTimerGrain);
@@ -585,6 +589,7 @@ void Handshaker::link_changed(bool up) {
 void Handshaker::refresh() {
   context_->now = clocks_.now();
   context_->snapshot = snapshot_.load(std::memory_order_acquire);
+  context_->enter(tunnel_.number);
 }
 
 // -- The thread.
@@ -598,8 +603,11 @@ void Handshaker::run() {
     mailbox_.going_to_sleep();
     pollfd polled[3] = {{mailbox_.bell(), POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}};
     const Snapshot& snapshot = *snapshot_.load(std::memory_order_acquire);
-    if (snapshot.handshake != nullptr) {
-      const Port::Descriptors descriptors = snapshot.handshake->descriptors();
+    const Port* port = tunnel_.number < snapshot.tunnels.size()
+                           ? snapshot.tunnels[tunnel_.number].handshake
+                           : nullptr;
+    if (port != nullptr) {
+      const Port::Descriptors descriptors = port->descriptors();
       polled[1].fd = descriptors.fd[0];
       polled[2].fd = descriptors.fd[1];
     }
@@ -622,7 +630,7 @@ void Handshaker::run() {
 
 void Handshaker::start() {
   stopping_.store(false, std::memory_order_release);
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread([this] { run(); });
 }
 
 void Handshaker::stop() {

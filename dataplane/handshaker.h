@@ -1,4 +1,4 @@
-// Handshaker: the thread that does everything slow and rare: handshakes, cookies, timers.
+// Handshaker: the thread that does everything slow and rare for one tunnel: handshakes, cookies, timers.
 //
 // Data never waits for X25519: handshake messages arrive on a socket of their own, what workers find is posted here, and
 // a worker that needs a session raises a request bit on the peer. All handshake state of all peers belongs to this

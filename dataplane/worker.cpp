@@ -4,10 +4,12 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
 #include "dataplane/base/rcu.h"
+#include "dataplane/base/thread.h"
 #include "dataplane/path/egress.h"
 #include "dataplane/path/ingress.h"
 #include "dataplane/path/open.h"
@@ -18,34 +20,24 @@ namespace {
 
 constexpr unsigned kMessagesPerStep = 256;
 
-void watch(int epoll, int fd, Worker::Source source) {
-  if (fd < 0) {
-    return;
-  }
-  epoll_event event{};
-  event.events = EPOLLIN;
-  event.data.u32 = source;
-  if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0 && errno != EEXIST) {
-    std::perror("sallyport: epoll_ctl");
-    std::abort();
-  }
-}
+// Where work can come from: the mailbox, or one side of a tunnel.
+enum Side : uint32_t { kMailbox, kOuter, kPlain };
 
-void watch(int epoll, const Port* port, Worker::Source source) {
-  if (port != nullptr) {
-    const Port::Descriptors descriptors = port->descriptors();
-    watch(epoll, descriptors.fd[0], source);
-    watch(epoll, descriptors.fd[1], source);
-  }
+constexpr uint32_t source_of(Side side, size_t tunnel = 0) {
+  return static_cast<uint32_t>(tunnel << 2) | side;
+}
+constexpr Side side_of(uint32_t source) {
+  return static_cast<Side>(source & 3);
+}
+constexpr TunnelNumber tunnel_of(uint32_t source) {
+  return static_cast<TunnelNumber>(source >> 2);
 }
 
 }  // namespace
 
-Worker::Worker(unsigned number, Tunnel& tunnel, BufferPool& pool,
-               const std::atomic<const Snapshot*>& snapshot, Time (*clock)())
-    : context_(std::make_unique<Context>(number, tunnel, pool)),
-      snapshot_(snapshot),
-      clock_(clock) {}
+Worker::Worker(unsigned number, BufferPool& pool, const std::atomic<const Snapshot*>& snapshot,
+               Time (*clock)())
+    : context_(std::make_unique<Context>(number, pool)), snapshot_(snapshot), clock_(clock) {}
 
 Worker::~Worker() {
   stop();
@@ -57,32 +49,42 @@ Worker::~Worker() {
   }
 }
 
-void Worker::connect(std::vector<Mailbox*> workers, Mailbox& handshaker,
-                     std::atomic<bool>& requests_overflowed, int gone_fd) {
+void Worker::connect(std::vector<Mailbox*> workers, int gone_fd) {
   context_->workers = std::move(workers);
-  context_->handshaker = &handshaker;
-  context_->requests_overflowed = &requests_overflowed;
   gone_fd_ = gone_fd;
 }
 
-bool Worker::step(uint32_t sources) {
-  const Snapshot& snapshot = *snapshot_.load(std::memory_order_acquire);
-  context_->snapshot = &snapshot;
-  context_->plain = snapshot.plain.empty() ? nullptr : snapshot.plain[context_->worker];
-  context_->outer = snapshot.outer.empty() ? nullptr : snapshot.outer[context_->worker];
+void Worker::begin() {
+  context_->snapshot = snapshot_.load(std::memory_order_acquire);
   context_->now = clock_();
-  if (snapshot.epoch != epoch_) {
-    adopt(snapshot);
+  if (context_->snapshot->epoch != epoch_) {
+    adopt();
   }
-  bool worked = false;
-  if ((sources & kMailbox) != 0) {
-    worked |= work_mailbox();
+}
+
+bool Worker::step() {
+  begin();
+  bool worked = work_mailbox();
+  for (size_t tunnel = 0; tunnel < context_->snapshot->tunnels.size(); ++tunnel) {
+    if (context_->enter(static_cast<TunnelNumber>(tunnel))) {
+      worked |= work_outer();
+      worked |= work_plain();
+    }
   }
-  if ((sources & kOuter) != 0) {
-    worked |= work_outer();
-  }
-  if ((sources & kPlain) != 0) {
-    worked |= work_plain();
+  return worked;
+}
+
+// One burst from each source that wait() found ready. The mailbox first, whether or not its bell was heard: who posts
+// to a worker that is awake does not ring.
+bool Worker::work(size_t events) {
+  begin();
+  bool worked = work_mailbox();
+  for (size_t i = 0; i < events; ++i) {
+    const Side side = side_of(ready_[i]);
+    if (side == kMailbox || !context_->enter(tunnel_of(ready_[i]))) {
+      continue;
+    }
+    worked |= side == kOuter ? work_outer() : work_plain();
   }
   return worked;
 }
@@ -106,10 +108,11 @@ void Worker::work_frames(std::span<const RxFrame> frames) {
 }
 
 bool Worker::work_outer() {
-  if (context_->outer == nullptr) {
+  Port* outer = context_->here().outer_port(context_->worker);
+  if (outer == nullptr) {
     return false;
   }
-  const size_t count = context_->outer->rx(frames_, context_->buffers);
+  const size_t count = outer->rx(frames_, context_->buffers);
   if (count == 0) {
     return false;
   }
@@ -126,8 +129,8 @@ bool Worker::work_plain() {
   }
   const size_t count = plain->rx(std::span(frames_, kPlainFrames), context_->buffers);
   if (count == 0) {
-    if (!plain_gone_ && plain->gone()) {
-      plain_gone_ = true;
+    if (!plain_gone_[context_->number] && plain->gone()) {
+      plain_gone_[context_->number] = true;
       if (epoll_ >= 0) {  // what is gone stays readable for ever
         epoll_ctl(epoll_, EPOLL_CTL_DEL, plain->descriptors().fd[0], nullptr);
       }
@@ -138,7 +141,7 @@ bool Worker::work_plain() {
   }
   const std::span<const RxFrame> frames(frames_, count);
   ingress_plain(*context_, frames);
-  if (context_->snapshot->up) {
+  if (context_->here().up) {
     advance(*context_);
   } else {
     context_->discard(DropReason::tunnel_down, nullptr,
@@ -154,68 +157,120 @@ bool Worker::work_mailbox() {
   unsigned taken = 0;
   while (taken < kMessagesPerStep && mailbox_.take(message)) {
     ++taken;
-    if (message.kind == Message::Kind::datagrams) {
+    const bool known = context_->enter(message.tunnel);
+    if (message.buffer == nullptr) {
+      if (known) {
+        work_peer(message);
+      }
+      continue;
+    }
+    if (!known) {
+      context_->discard(DropReason::tunnel_down);
+    } else if (message.kind == Message::Kind::packet) {
+      work_packet(message);
+    } else {
       const RxFrame frame = *boxed_frame(message.buffer);
       work_frames(std::span(&frame, 1));
-      context_->buffers.give(message.buffer);
-      continue;
     }
-    wireguard::Peer* peer = context_->tunnel.peers.get(message.peer);
-    if (peer == nullptr) {
-      continue;
-    }
-    bool more = true;
-    while (more) {
-      more = unstage(*context_, *peer);
-      if (context_->burst.count == 0 && message.kind == Message::Kind::keepalive) {
-        add_keepalive(*context_, *peer);
-      }
-      message.kind = Message::Kind::flush_staged;  // one keepalive at most
-      advance(*context_);
-      context_->end_burst();
-    }
+    context_->buffers.give(message.buffer);
   }
   return taken > 0;
 }
 
+// Sends what waits for a peer's session, or a keepalive.
+void Worker::work_peer(const Message& message) {
+  wireguard::Peer* peer = context_->tunnel->peers.get(message.peer);
+  if (peer == nullptr) {
+    return;
+  }
+  bool keepalive = message.kind == Message::Kind::keepalive;
+  bool more = true;
+  while (more) {
+    more = unstage(*context_, *peer);
+    if (context_->burst.count == 0 && keepalive) {
+      add_keepalive(*context_, *peer);
+    }
+    keepalive = false;  // one at most
+    advance(*context_);
+    context_->end_burst();
+  }
+}
+
+// A packet that control made (a probe), sealed for the peer it names.
+void Worker::work_packet(const Message& message) {
+  wireguard::Peer* peer = context_->tunnel->peers.get(message.peer);
+  if (peer == nullptr || !context_->here().up) {
+    context_->discard(DropReason::tunnel_down);
+    return;
+  }
+  ingress_plain(*context_, std::span(boxed_frame(message.buffer), 1));
+  for (size_t i = 0; i < context_->burst.count; ++i) {
+    context_->burst.runs[i].to = peer;
+  }
+  advance(*context_);
+  context_->end_burst();
+}
+
+void Worker::watch(int fd, uint32_t source) {
+  if (fd < 0) {
+    return;
+  }
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u32 = source;
+  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0 && errno != EEXIST) {
+    std::perror("sallyport: epoll_ctl");
+    std::abort();
+  }
+}
+
+void Worker::watch(const Port* port, uint32_t source) {
+  if (port != nullptr) {
+    const Port::Descriptors descriptors = port->descriptors();
+    watch(descriptors.fd[0], source);
+    watch(descriptors.fd[1], source);
+  }
+}
+
 // A new snapshot may name other ports: poll those. Closing a descriptor took the old ones out.
-void Worker::adopt(const Snapshot& snapshot) {
+void Worker::adopt() {
+  const Snapshot& snapshot = *context_->snapshot;
   epoch_ = snapshot.epoch;
-  plain_gone_ = false;
+  plain_gone_.assign(snapshot.tunnels.size(), false);
   if (epoll_ < 0) {
     return;  // stepped, not threaded
   }
-  watch(epoll_, context_->plain, kPlain);
-  watch(epoll_, context_->outer, kOuter);
+  for (size_t i = 0; i < snapshot.tunnels.size(); ++i) {
+    watch(snapshot.tunnels[i].plain_port(context_->worker), source_of(kPlain, i));
+    watch(snapshot.tunnels[i].outer_port(context_->worker), source_of(kOuter, i));
+  }
 }
 
-// Sleeps until something is ready, and says what.
-uint32_t Worker::wait() {
+// Sleeps until something is ready, and says how many of ready_ are.
+size_t Worker::wait() {
   mailbox_.going_to_sleep();
   const bool pending = !mailbox_.empty() || stopping_.load(std::memory_order_acquire) ||
                        snapshot_.load(std::memory_order_acquire)->epoch != epoch_;
   rcu_offline();
-  epoll_event events[8];
-  const int count = epoll_wait(epoll_, events, 8, pending ? 0 : -1);
+  epoll_event events[kEventsMax];
+  const int count = epoll_wait(epoll_, events, kEventsMax, pending ? 0 : -1);
   rcu_online();
   mailbox_.awake();
-  uint32_t ready = 0;
   for (int i = 0; i < count; ++i) {
-    ready |= events[i].data.u32;
-  }
-  if ((ready & kMailbox) != 0) {
-    mailbox_.quiet();
+    ready_[i] = events[i].data.u32;
+    if (ready_[i] == source_of(kMailbox)) {
+      mailbox_.quiet();
+    }
   }
   sallyport::count(wakeups_, 1);
-  return mailbox_.empty() ? ready : ready | kMailbox;
+  return static_cast<size_t>(std::max(count, 0));
 }
 
 void Worker::run() {
   crypto::aead_thread_init();
   rcu_join();
   while (!stopping_.load(std::memory_order_acquire)) {
-    const uint32_t ready = wait();
-    if (step(ready)) {
+    if (work(wait())) {
       busy_.store(busy_.load(std::memory_order_relaxed) + clock_() - context_->now,
                   std::memory_order_relaxed);
     }
@@ -229,10 +284,10 @@ void Worker::start() {
     std::perror("sallyport: epoll_create1");
     std::abort();
   }
-  watch(epoll_, mailbox_.bell(), kMailbox);
+  watch(mailbox_.bell(), source_of(kMailbox));
   epoch_ = 0;
   stopping_.store(false, std::memory_order_release);
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread([this] { run(); });
 }
 
 void Worker::stop() {

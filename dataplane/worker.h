@@ -20,21 +20,17 @@ class Worker {
   static constexpr size_t kOuterFrames = 64;
   static constexpr size_t kPlainFrames = 32;
 
-  Worker(unsigned number, Tunnel& tunnel, BufferPool& pool,
-         const std::atomic<const Snapshot*>& snapshot, Time (*clock)());
+  Worker(unsigned number, BufferPool& pool, const std::atomic<const Snapshot*>& snapshot,
+         Time (*clock)());
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
   // Wires it to the others; before the first step.
-  void connect(std::vector<Mailbox*> workers, Mailbox& handshaker,
-               std::atomic<bool>& requests_overflowed, int gone_fd);
+  void connect(std::vector<Mailbox*> workers, int gone_fd);
 
-  // Where work can come from, as bits.
-  enum Source : uint32_t { kMailbox = 1, kOuter = 2, kPlain = 4, kAll = 7 };
-
-  // One burst from each of `sources`. True if there was anything. The calling thread is an RCU reader and online.
-  bool step(uint32_t sources = kAll);
+  // One burst from each source. True if there was anything. The calling thread is an RCU reader and online.
+  bool step();
 
   void start();
   void stop();  // joins
@@ -45,10 +41,18 @@ class Worker {
   Time busy() const { return busy_.load(std::memory_order_relaxed); }
 
  private:
+  static constexpr size_t kEventsMax = 64;
+
   void run();
-  void adopt(const Snapshot& snapshot);
-  uint32_t wait();
+  void begin();
+  void adopt();
+  void watch(int fd, uint32_t source);
+  void watch(const Port* port, uint32_t source);
+  size_t wait();
+  bool work(size_t events);
   bool work_mailbox();
+  void work_peer(const Message& message);
+  void work_packet(const Message& message);
   bool work_outer();
   bool work_plain();
   void work_frames(std::span<const RxFrame> frames);
@@ -61,7 +65,8 @@ class Worker {
   uint64_t epoch_ = 0;  // of the snapshot whose ports are polled
   int epoll_ = -1;
   int gone_fd_ = -1;
-  bool plain_gone_ = false;
+  std::vector<bool> plain_gone_;  // by tunnel
+  uint32_t ready_[kEventsMax];    // sources that have something, from wait()
   std::atomic<uint64_t> wakeups_{0};
   std::atomic<Time> busy_{0};
   std::atomic<bool> stopping_{false};

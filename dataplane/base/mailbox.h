@@ -13,15 +13,17 @@ namespace sallyport {
 struct Buffer;
 
 struct Message {
-  enum class Kind : uint32_t {
+  enum class Kind : uint16_t {
     datagrams,  // buffer: an RxFrame stands at its front (path/ingress.h); the receiver owns it now
     flush_staged,  // peer: its session is confirmed, send what waits
     keepalive,     // peer: send what waits, or an empty packet
     request,       // peer: it has PeerRequest bits raised
+    packet,        // peer, buffer as for datagrams: a plain packet of ours for that peer
   };
   Kind kind = Kind::request;
-  uint32_t peer =
-      0;  // a slot: may have been given to another peer meanwhile, to whom the note then does no harm
+  uint16_t tunnel = 0;
+  // A slot: may have been given to another peer meanwhile, to whom the note then does no harm.
+  uint32_t peer = 0;
   Buffer* buffer = nullptr;
 };
 

@@ -54,6 +54,8 @@ struct TcpHeader {
 static_assert(sizeof(TcpHeader) == 20);
 
 inline constexpr uint8_t kTcpFin = 0x01;
+inline constexpr uint8_t kTcpSyn = 0x02;
+inline constexpr uint8_t kTcpRst = 0x04;
 inline constexpr uint8_t kTcpPsh = 0x08;
 inline constexpr uint8_t kTcpAck = 0x10;
 inline constexpr uint8_t kTcpCwr = 0x80;

@@ -5,12 +5,17 @@
 
 #include "dataplane/net/checksum.h"
 #include "dataplane/net/headers.h"
+#include "dataplane/net/parse.h"
 
 namespace sallyport {
 namespace {
 
-constexpr uint8_t kV4Unreachable = 3, kV4HostUnreachable = 1;
-constexpr uint8_t kV6Unreachable = 1, kV6AddressUnreachable = 3;
+struct TypeAndCode {
+  uint8_t type, code;
+};
+// By IcmpError.
+constexpr TypeAndCode kV4[] = {{3, 1}, {3, 13}, {11, 0}};
+constexpr TypeAndCode kV6[] = {{1, 3}, {1, 1}, {3, 0}};
 constexpr size_t kV4QuoteMax = 576 - sizeof(Ipv4Header) - sizeof(IcmpHeader);
 constexpr size_t kV6QuoteMax = kIcmpErrorBytesMax - sizeof(Ipv6Header) - sizeof(IcmpHeader);
 
@@ -29,26 +34,10 @@ bool is_icmp_error(const Run& run) {
   return type < 128 || type == 137;
 }
 
-bool all_zero(const uint8_t* bytes, size_t length) {
-  return std::all_of(bytes, bytes + length, [](uint8_t byte) { return byte == 0; });
-}
-
-bool may_answer(const Run& run) {
-  if (run.protocol == 0 || is_icmp_error(run)) {
-    return false;
-  }
-  if (run.family == Family::v4) {
-    return run.destination()[0] < 224 && !all_zero(run.destination(), 4) && run.source()[0] < 224 &&
-           !all_zero(run.source(), 4) && run.source()[0] != 127;
-  }
-  return run.destination()[0] != 0xff && !all_zero(run.destination(), 16) &&
-         run.source()[0] != 0xff && !all_zero(run.source(), 16);
-}
-
 }  // namespace
 
-size_t icmp_unreachable(const Run& run, std::span<uint8_t> out) {
-  if (!may_answer(run)) {
+size_t icmp_error(IcmpError error, const Run& run, std::span<uint8_t> out) {
+  if (run.protocol == 0 || is_icmp_error(run) || !may_answer(run)) {
     return 0;
   }
   const bool v4 = run.family == Family::v4;
@@ -60,6 +49,9 @@ size_t icmp_unreachable(const Run& run, std::span<uint8_t> out) {
   }
   std::memset(out.data(), 0, ip_bytes + sizeof(IcmpHeader));
   auto* icmp = reinterpret_cast<IcmpHeader*>(out.data() + ip_bytes);
+  const TypeAndCode words = (v4 ? kV4 : kV6)[static_cast<size_t>(error)];
+  icmp->type = words.type;
+  icmp->code = words.code;
   std::memcpy(icmp + 1, run.head, quote);
   if (v4) {
     auto* ip = reinterpret_cast<Ipv4Header*>(out.data());
@@ -71,8 +63,6 @@ size_t icmp_unreachable(const Run& run, std::span<uint8_t> out) {
     std::memcpy(ip->source, run.destination(), 4);
     std::memcpy(ip->destination, run.source(), 4);
     checksum_ipv4(out.data(), ip_bytes);
-    icmp->type = kV4Unreachable;
-    icmp->code = kV4HostUnreachable;
     checksum_store(out.data() + ip_bytes + 2, checksum_add(0, out.data() + ip_bytes, icmp_bytes));
   } else {
     auto* ip = reinterpret_cast<Ipv6Header*>(out.data());
@@ -82,8 +72,6 @@ size_t icmp_unreachable(const Run& run, std::span<uint8_t> out) {
     ip->hop_limit = 64;
     std::memcpy(ip->source, run.destination(), 16);
     std::memcpy(ip->destination, run.source(), 16);
-    icmp->type = kV6Unreachable;
-    icmp->code = kV6AddressUnreachable;
     const uint64_t pseudo =
         checksum_pseudo(out.data(), Family::v6, kProtocolIcmpv6, static_cast<uint32_t>(icmp_bytes));
     checksum_store(out.data() + ip_bytes + 2,

@@ -7,10 +7,15 @@
 
 namespace sallyport {
 
-// Builds "host unreachable" (v4) or "address unreachable" (v6) about the packet of `run` into `out` and returns its
-// length; 0 where none may be sent: about an ICMP error or redirect, a fragment beyond the first, a multicast, broadcast or
+enum class IcmpError : uint8_t {
+  unreachable,    // no way there: host unreachable, or address unreachable
+  prohibited,     // a rule says no: communication administratively prohibited
+  time_exceeded,  // TTL or hop limit used up
+};
+
+// Builds that error about the packet of `run` into `out` and returns its length; 0 where none may be sent: about an ICMP error or redirect, a fragment beyond the first, a multicast, broadcast or
 // unspecified address. It comes from the address that could not be reached: one of our own would be a martian to the host.
-size_t icmp_unreachable(const Run& run, std::span<uint8_t> out);
+size_t icmp_error(IcmpError error, const Run& run, std::span<uint8_t> out);
 
 inline constexpr size_t kIcmpErrorBytesMax = 1280;
 

@@ -1,5 +1,6 @@
 #include "dataplane/net/parse.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "dataplane/net/checksum.h"
@@ -76,6 +77,18 @@ bool parse(Run& run) {
     return false;
   }
   return run.head[0] >> 4 == 4 ? parse_v4(run) : parse_v6(run, length);
+}
+
+bool may_answer(const Run& run) {
+  const auto all_zero = [](const uint8_t* bytes, size_t length) {
+    return std::all_of(bytes, bytes + length, [](uint8_t byte) { return byte == 0; });
+  };
+  if (run.family == Family::v4) {
+    return run.destination()[0] < 224 && !all_zero(run.destination(), 4) && run.source()[0] < 224 &&
+           !all_zero(run.source(), 4) && run.source()[0] != 127;
+  }
+  return run.destination()[0] != 0xff && !all_zero(run.destination(), 16) &&
+         run.source()[0] != 0xff && !all_zero(run.source(), 16);
 }
 
 bool ecn_decapsulate(Run& run, uint8_t outer_tos) {

@@ -14,6 +14,9 @@ uint32_t ip_length(const uint8_t* packet, uint32_t available);
 // Fills family, protocol, tos and l4_offset from run.head. False: malformed.
 bool parse(Run& run);
 
+// Is it between two single hosts, so that its sender may be told something about it? (RFC 1122 3.2.2, RFC 4443 2.4)
+bool may_answer(const Run& run);
+
 // RFC 6040. The tos for the outer header that carries a packet of `inner_tos`: ECN copied, DSCP not.
 inline uint8_t ecn_encapsulate(uint8_t inner_tos) {
   return inner_tos & 3;

@@ -24,6 +24,8 @@ struct Peer;
 namespace sallyport {
 
 inline constexpr uint32_t kNoPiece = UINT32_MAX;
+inline constexpr uint32_t kNoExit = UINT32_MAX;
+inline constexpr uint16_t kPortItCameBy = UINT16_MAX;
 
 struct Piece {
   uint8_t* data;
@@ -46,10 +48,18 @@ struct Run {
   uint8_t tos = 0;       // DSCP and ECN
   uint16_t l4_offset = 0;
 
+  wireguard::Peer* from = nullptr;  // from open: the peer it came from; null: the host
+
+  // From policy.
+  uint32_t exit = kNoExit;     // kNoExit: as WireGuard alone would have it
+  uint32_t rule = UINT32_MAX;  // that decided
+
   // From route.
-  wireguard::Peer* from = nullptr;  // the peer it came from; null: the host
-  wireguard::Peer* to = nullptr;    // the peer it goes to; null: the host
-  bool discarded = false;           // counted already; later stages pass over it
+  wireguard::Peer* to = nullptr;  // the peer it goes to; null: the host
+  uint16_t port = kPortItCameBy;  // to the host: the tunnel whose plain port it leaves by
+  bool discarded = false;         // counted already; later stages pass over it
+
+  uint8_t trace = 0;  // Context::traces[trace - 1] follows it; 0: none does
 
   const uint8_t* source() const { return head + (family == Family::v4 ? 12 : 8); }
   const uint8_t* destination() const { return head + (family == Family::v4 ? 16 : 24); }

@@ -14,6 +14,7 @@
 #include "dataplane/net/run.h"
 #include "dataplane/path/drop.h"
 #include "dataplane/path/snapshot.h"
+#include "dataplane/path/trace.h"
 #include "dataplane/path/tunnel.h"
 
 namespace sallyport {
@@ -59,29 +60,39 @@ struct Context {
   static constexpr size_t kTrainsMax = 64;
   static constexpr size_t kHeldMax = Burst::kRunsMax;
 
-  Context(unsigned worker_number, Tunnel& the_tunnel, BufferPool& pool)
-      : worker(worker_number), tunnel(the_tunnel), buffers(pool) {}
+  Context(unsigned worker_number, BufferPool& pool) : worker(worker_number), buffers(pool) {}
 
   // Who.
   const unsigned worker;
-  Tunnel& tunnel;
   BufferCache buffers;
   PathCounters counters;
-  Mailbox* handshaker = nullptr;  // where requests and handshake messages go
   std::vector<Mailbox*> workers;  // where datagrams of other owners go
-  std::atomic<bool>* requests_overflowed =
-      nullptr;  // a request found no room: the handshaker scans all peers
 
   TokenBucket icmp_budget{1000, 50};  // the kernel's icmp_msgs_per_sec and icmp_msgs_burst
 
   // This burst.
   Time now = 0;
   const Snapshot* snapshot = nullptr;
+  TunnelNumber number =
+      0;  // of the tunnel it came in by, on either side, and what is known of that one:
+  Tunnel* tunnel = nullptr;
   Port* plain = nullptr;
-  Port* outer = nullptr;
   Burst burst;
   Buffer* held[kHeldMax];  // buffers to give back when the burst is done
   size_t held_count = 0;
+
+  // Packets of this burst that are followed, and whether it is all a rehearsal: decided, and told in a trace, but not
+  // counted, remembered, answered or sent (`explain`).
+  static constexpr size_t kTracesMax = 8;
+  Trace traces[kTracesMax];
+  struct Followed {
+    const Run* run;
+    uint32_t head_bytes;
+    uint8_t head[128];  // as it came in
+  };
+  Followed followed[kTracesMax];  // by the tap, with the traces of the same numbers
+  size_t followed_count = 0;
+  bool dry = false;
 
   // Scratch of open and seal.
   SealedDatagram datagrams[kDatagramsMax];
@@ -92,8 +103,36 @@ struct Context {
   Train trains[kTrainsMax];
   size_t train_count = 0;
 
+  // What follows comes in by this tunnel. False: there is none of this number any more.
+  bool enter(TunnelNumber tunnel_number) {
+    if (tunnel_number >= snapshot->tunnels.size() ||
+        snapshot->tunnels[tunnel_number].tunnel == nullptr) {
+      return false;
+    }
+    number = tunnel_number;
+    tunnel = here().tunnel;
+    plain = here().plain_port(worker);
+    return true;
+  }
+  const TunnelView& here() const { return snapshot->tunnels[number]; }
+  // Of the tunnel that a peer belongs to: not gone, since a peer goes before its tunnel does.
+  const TunnelView& view_of(const wireguard::Peer& peer) const {
+    return snapshot->tunnels[peer.tunnel];
+  }
+
   void discard(DropReason reason, wireguard::Peer* peer = nullptr, uint32_t packets = 1) {
     drop(counters.drops, reason, peer, packets);
+  }
+  Trace* trace_of(const Run& run) { return run.trace == 0 ? nullptr : &traces[run.trace - 1]; }
+  // The run ends here, under this name. Counted against the peer it came from, or else the one it would have gone to.
+  void discard(Run& run, DropReason reason) {
+    run.discarded = true;
+    if (Trace* trace = trace_of(run); trace != nullptr) {
+      trace->add(TraceStep::What::drop, 0, static_cast<uint32_t>(reason));
+    }
+    if (!dry) {
+      discard(reason, run.from != nullptr ? run.from : run.to, run.segments);
+    }
   }
   // A buffer that lives as long as this burst; null when the pool is dry or the burst holds too many.
   Buffer* hold_buffer() {
@@ -114,9 +153,10 @@ struct Context {
     if (peer.requests.load(std::memory_order_relaxed) & bit) {
       return;
     }
+    const Tunnel& its = *view_of(peer).tunnel;
     if (peer.requests.fetch_or(bit, std::memory_order_acq_rel) == 0 &&
-        !handshaker->post({Message::Kind::request, peer.slot, nullptr})) {
-      requests_overflowed->store(true, std::memory_order_release);
+        !its.handshaker->post({Message::Kind::request, peer.tunnel, peer.slot, nullptr})) {
+      its.requests_overflowed->store(true, std::memory_order_release);
     }
   }
 };

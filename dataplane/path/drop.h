@@ -50,6 +50,14 @@ enum class DropReason : uint8_t {
   counter_exhausted,  // 2^64 - 2^13 packets under one key
   too_big_for_train,  // larger than any datagram
   routing_loop,       // the datagram that carries a session, routed back into it
+  // policy
+  policy_drop,     // a rule or an exit says so
+  policy_reject,   // the same, and the sender was told
+  exit_down,       // every member of the group of exits is down
+  exit_gone,       // the exit's peer or tunnel is not there
+  exit_is_origin,  // to the host by the port that the host sent it in by
+  lan_denied,      // a private destination, and the exit's peer is not to see those
+  ttl_exceeded,    // between two peers we are a router: TTL or hop limit used up
   // both ends
   pool_dry,           // no packet buffer left
   tunnel_down,        // the interface is down, or has no sockets

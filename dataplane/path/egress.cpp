@@ -1,14 +1,14 @@
 #include "dataplane/path/egress.h"
 
+#include "dataplane/path/policy.h"
 #include "dataplane/path/route.h"
 #include "dataplane/path/seal.h"
+#include "dataplane/path/segment.h"
+#include "dataplane/path/tap.h"
 #include "dataplane/port.h"
 
 namespace sallyport {
 namespace {
-
-constexpr size_t kPlainFramesMax = 64;
-constexpr size_t kSlicesMax = Burst::kPiecesMax + kPlainFramesMax;
 
 void settle(Context& context, const Train& train, const TxFrame& frame) {
   wireguard::Peer& peer = *train.peer;
@@ -33,6 +33,97 @@ void settle(Context& context, const Train& train, const TxFrame& frame) {
   count(context.counters.tx_packets, train.datagrams);
 }
 
+// Frames on their way to the host, gathered for as long as they leave by one port.
+class PlainFrames {
+ public:
+  explicit PlainFrames(Context& context) : context_(context), port_(context.plain) {}
+
+  void leave_by(Port* port) {
+    if (port != port_) {
+      send();
+      port_ = port;
+    }
+  }
+
+  void add(const Run& run) {
+    if (run.offload.gso != Gso::none && port_ != nullptr && !port_->takes(run.offload.gso)) {
+      cut(run);
+      return;
+    }
+    TxFrame& frame = add_frame(run, run.segments);
+    const size_t first = slice_count_;
+    slices_[slice_count_++] = {run.head, run.head_bytes};
+    for (uint32_t p = run.first_piece; p != kNoPiece; p = context_.burst.pieces[p].next) {
+      slices_[slice_count_++] = {context_.burst.pieces[p].data, context_.burst.pieces[p].length};
+    }
+    frame.slices = std::span(slices_ + first, slice_count_ - first);
+    frame.length = run.bytes;
+    frame.offload = run.offload;
+  }
+
+  void send() {
+    if (port_ != nullptr) {
+      port_->tx(std::span(frames_, frame_count_));
+    }
+    for (size_t i = 0; i < frame_count_; ++i) {
+      if (frames_[i].error != 0) {
+        context_.discard(DropReason::plain_send_failed, peers_[i], packets_[i]);
+      }
+    }
+    frame_count_ = slice_count_ = 0;
+  }
+
+ private:
+  static constexpr size_t kFramesMax = 64;
+  static constexpr size_t kSlicesMax = Burst::kPiecesMax + 2 * kFramesMax;
+
+  TxFrame& add_frame(const Run& run, uint32_t packets) {
+    if (frame_count_ == kFramesMax) {
+      send();
+    }
+    TxFrame& frame = frames_[frame_count_] = TxFrame{};
+    frame.error = port_ == nullptr ? ENETDOWN : 0;
+    peers_[frame_count_] = run.from;
+    packets_[frame_count_++] = packets;
+    return frame;
+  }
+
+  // Runs are joined, or left whole, for the port they would have left by without a policy; another one may take less.
+  void cut(const Run& run) {
+    SegmentWalk walk(context_.burst, run);
+    uint8_t* room = nullptr;
+    size_t room_bytes = 0;
+    for (uint32_t left = run.segments; walk.next(); --left) {
+      if (room_bytes < run.head_bytes) {
+        Buffer* buffer = context_.hold_buffer();
+        if (buffer == nullptr) {
+          context_.discard(DropReason::pool_dry, run.from, left);
+          return;
+        }
+        room = buffer->data();
+        room_bytes = Buffer::kDataBytes;
+      }
+      walk.write_head(room);
+      TxFrame& frame = add_frame(run, 1);
+      const size_t first = slice_count_;
+      slices_[slice_count_++] = {room, run.head_bytes};
+      slices_[slice_count_++] = {walk.payload(), walk.payload_bytes()};
+      frame.slices = std::span(slices_ + first, 2);
+      frame.length = run.head_bytes + walk.payload_bytes();
+      room += run.head_bytes;
+      room_bytes -= run.head_bytes;
+    }
+  }
+
+  Context& context_;
+  Port* port_;
+  TxFrame frames_[kFramesMax];
+  Slice slices_[kSlicesMax];
+  wireguard::Peer* peers_[kFramesMax];
+  uint32_t packets_[kFramesMax];
+  size_t frame_count_ = 0, slice_count_ = 0;
+};
+
 }  // namespace
 
 void egress_outer(Context& context) {
@@ -41,6 +132,7 @@ void egress_outer(Context& context) {
   }
   crypto::seal_many(std::span(context.seal_items, context.seal_count));
   // Beyond this point nothing in the trains is readable.
+  Port* outer = context.view_of(*context.trains[0].peer).outer_port(context.worker);
   TxFrame frames[Context::kTrainsMax];
   Slice slices[Context::kTrainsMax];
   for (size_t i = 0; i < context.train_count; ++i) {
@@ -51,10 +143,10 @@ void egress_outer(Context& context) {
     frames[i].segment_bytes = train.stride;
     frames[i].to = &train.to;
     frames[i].tos = train.tos;
-    frames[i].error = context.outer == nullptr ? ENETDOWN : 0;
+    frames[i].error = outer == nullptr ? ENETDOWN : 0;
   }
-  if (context.outer != nullptr) {
-    context.outer->tx(std::span(frames, context.train_count));
+  if (outer != nullptr) {
+    outer->tx(std::span(frames, context.train_count));
   }
   for (size_t i = 0; i < context.train_count; ++i) {
     settle(context, context.trains[i], frames[i]);
@@ -69,50 +161,25 @@ void egress_outer(Context& context) {
 }
 
 void egress_plain(Context& context) {
-  TxFrame frames[kPlainFramesMax];
-  Slice slices[kSlicesMax];
-  wireguard::Peer* peers[kPlainFramesMax];
-  uint32_t packets[kPlainFramesMax];
-  size_t frame_count = 0, slice_count = 0;
-
-  const auto send = [&] {
-    if (context.plain != nullptr) {
-      context.plain->tx(std::span(frames, frame_count));
-    }
-    for (size_t i = 0; i < frame_count; ++i) {
-      if (frames[i].error != 0) {
-        context.discard(DropReason::plain_send_failed, peers[i], packets[i]);
-      }
-    }
-    frame_count = slice_count = 0;
-  };
-
+  PlainFrames out(context);
   for (size_t i = 0; i < context.burst.count; ++i) {
     const Run& run = context.burst.runs[i];
     if (run.to != nullptr || run.discarded) {
       continue;
     }
-    if (frame_count == kPlainFramesMax) {
-      send();
-    }
-    TxFrame& frame = frames[frame_count] = TxFrame{};
-    const size_t first = slice_count;
-    slices[slice_count++] = {run.head, run.head_bytes};
-    for (uint32_t p = run.first_piece; p != kNoPiece; p = context.burst.pieces[p].next) {
-      slices[slice_count++] = {context.burst.pieces[p].data, context.burst.pieces[p].length};
-    }
-    frame.slices = std::span(slices + first, slice_count - first);
-    frame.length = run.bytes;
-    frame.offload = run.offload;
-    frame.error = context.plain == nullptr ? ENETDOWN : 0;
-    peers[frame_count] = run.from;
-    packets[frame_count] = run.segments;
-    ++frame_count;
+    out.leave_by(run.port == kPortItCameBy
+                     ? context.plain
+                     : context.snapshot->tunnels[run.port].plain_port(context.worker));
+    out.add(run);
   }
-  send();
+  out.send();
 }
 
 void advance(Context& context) {
+  pick(context);
+  policy(context);
+  // Beyond this point every run has an exit, or is to go as WireGuard alone would send it.
+
   route(context);
   // Beyond this point every run has a destination: a peer, the host, or it is discarded and counted.
 
@@ -120,6 +187,7 @@ void advance(Context& context) {
   // Beyond this point what was for a peer has left, or waits for its session.
 
   egress_plain(context);
+  deliver(context);
   // Beyond this point the burst is spent: its buffers may go.
 }
 

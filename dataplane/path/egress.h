@@ -5,7 +5,8 @@
 
 namespace sallyport {
 
-// Runs the cipher over what seal() has laid out, sends the trains, settles counters and timers, frees the trains' buffers.
+// Runs the cipher over what seal() has laid out, all of it for peers of one tunnel, sends the trains, settles counters and
+// timers, frees the trains' buffers.
 void egress_outer(Context& context);
 
 // Hands every run without a peer to the host.

@@ -42,12 +42,14 @@ bool split_headers(Burst& burst, Run& run) {
   const uint32_t payload = run.head_bytes - header_bytes;
   run.segments = (payload + run.offload.gso_size - 1) / run.offload.gso_size;
   run.head_bytes = run.bytes = header_bytes;
+  run.offload.header_bytes =
+      static_cast<uint16_t>(header_bytes);  // should it leave by a plain port
   burst.add_piece(run, run.head + header_bytes, payload);
   return true;
 }
 
 void to_handshaker(Context& context, const RxFrame& frame, uint32_t offset, uint32_t length) {
-  if (!post_datagrams(context, *context.handshaker, frame, offset, length)) {
+  if (!post_datagrams(context, *context.tunnel->handshaker, frame, offset, length)) {
     context.discard(DropReason::handshake_in_data_queue);
   }
 }
@@ -73,7 +75,7 @@ void sort_datagram(Context& context, const RxFrame& frame, uint32_t offset, uint
     }
     return;
   }
-  wireguard::Keypair* keypair = IndexEntry(context.tunnel.indices.lookup(receiver)).keypair();
+  wireguard::Keypair* keypair = IndexEntry(context.tunnel->indices.lookup(receiver)).keypair();
   if (keypair == nullptr) {
     context.discard(DropReason::unknown_index);
     return;
@@ -140,7 +142,7 @@ bool post_datagrams(Context& context, Mailbox& mailbox, const RxFrame& frame, ui
   boxed->buffer = buffer;
   boxed->data = buffer->data();
   boxed->length = boxed->segment_bytes = length;
-  if (!mailbox.post({Message::Kind::datagrams, 0, buffer})) {
+  if (!mailbox.post({Message::Kind::datagrams, context.number, 0, buffer})) {
     context.buffers.give(buffer);
     return false;
   }

@@ -33,7 +33,7 @@ void confirm_session(Context& context, Keypair& keypair) {
   if (!peer.keypairs.confirm(&keypair, displaced)) {
     return;
   }
-  context.tunnel.retire(displaced);
+  context.tunnel->retire(displaced);
   context.request(peer, wireguard::kConfirmed);
 }
 
@@ -69,7 +69,7 @@ DropReason check_inside(Context& context, const SealedDatagram& datagram, Run& r
     return DropReason::inner_malformed;
   }
   run.from = datagram.keypair->peer;
-  if (context.tunnel.owner_of(run.family, run.source()) != run.from) {
+  if (!context.tunnel->allows(*run.from, run.family, run.source())) {
     return DropReason::source_not_allowed;
   }
   if (!ecn_decapsulate(run, datagram.frame->tos)) {

@@ -1,15 +1,21 @@
-// route: where each run goes. From the host: to the peer whose allowed-IPs cover the destination. From a peer: to the host.
+// route: where each run goes: a peer, or the host by one of its ports. By the exit that policy chose; without one to the peer
+// whose allowed-IPs cover the destination when it comes from the host, and to the host when it comes from a peer.
 //
-// A run that has nowhere to go is discarded here, and the host told by ICMP, as the kernel module does.
+// A run that has nowhere to go is discarded here, and its sender told by ICMP. Between two peers we are a router: TTL
+// and hop limit count down.
 #pragma once
 
+#include "dataplane/net/icmp.h"
 #include "dataplane/path/context.h"
 
 namespace sallyport {
 
 void route(Context& context);
 
-// Tells the host that the destination of `run` cannot be reached, if ICMP allows it and not too often.
-void tell_unreachable(Context& context, const Run& run);
+// Tells the sender of `run` why it is discarded, if ICMP allows it and not too often: the host through the port it came
+// by, a peer through its tunnel, by a run that is added to the burst.
+void tell(Context& context, const Run& run, IcmpError error);
+void tell_reset(Context& context,
+                const Run& run);  // TCP; for anything else as IcmpError::prohibited
 
 }  // namespace sallyport

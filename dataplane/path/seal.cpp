@@ -49,9 +49,9 @@ void stage(Context& context, const Run& run) {
   for (uint32_t i = run.first_piece; i != kNoPiece; i = context.burst.pieces[i].next) {
     parts[count++] = {context.burst.pieces[i].data, context.burst.pieces[i].length};
   }
-  const size_t lost =
-      context.tunnel.staging.push(peer.staged, std::span(parts, count),
-                                  wireguard::kStagedPacketsMax, wireguard::kStagedBytesMax);
+  const size_t lost = context.view_of(peer).tunnel->staging.push(
+      peer.staged, std::span(parts, count), wireguard::kStagedPacketsMax,
+      wireguard::kStagedBytesMax);
   if (lost > 0) {
     context.discard(DropReason::staged_overflow, &peer, static_cast<uint32_t>(lost));
   }
@@ -99,6 +99,15 @@ Train* train_for(Context& context, Peer& peer, const Endpoint& to, uint8_t tos, 
   return &train;
 }
 
+// Packets of this run will not leave. Counted against the peer they were for.
+void lose(Context& context, Run& run, DropReason reason, uint32_t packets) {
+  run.discarded = true;
+  context.discard(reason, run.to, packets);
+  if (Trace* trace = context.trace_of(run); trace != nullptr) {
+    trace->add(TraceStep::What::drop, 0, static_cast<uint32_t>(reason));
+  }
+}
+
 // Runs of one peer on their way.
 struct Sealing {
   Keypair& keypair;
@@ -107,6 +116,7 @@ struct Sealing {
   uint64_t counter;
   uint32_t mtu;
   // Of the run at hand.
+  Run* run = nullptr;
   uint8_t tos = 0;
   uint32_t bytes_ahead = 0;  // an upper bound for what is still to be sealed of it
 };
@@ -118,7 +128,7 @@ bool add_datagram(Context& context, Sealing& sealing, const SegmentWalk* walk, u
   const uint32_t pad = padding(head_bytes + body_bytes, sealing.mtu);
   const uint32_t length = head_bytes + body_bytes + pad + uint32_t{kDataOverhead};
   if (length > kTrainBytesMax) {
-    context.discard(DropReason::too_big_for_train, &sealing.peer);
+    lose(context, *sealing.run, DropReason::too_big_for_train, 1);
     return true;
   }
   if (context.seal_count == Context::kSealItemsMax) {
@@ -153,7 +163,7 @@ void seal_segments(Context& context, Sealing& sealing, Run& run) {
       complete_checksum(run);
     }
     if (!add_datagram(context, sealing, nullptr, run.head, run.head_bytes)) {
-      context.discard(DropReason::pool_dry, &sealing.peer);
+      lose(context, run, DropReason::pool_dry, 1);
     }
     return;
   }
@@ -161,7 +171,7 @@ void seal_segments(Context& context, Sealing& sealing, Run& run) {
   uint32_t left = run.segments;
   while (walk.next()) {
     if (!add_datagram(context, sealing, &walk, walk.payload(), walk.payload_bytes())) {
-      context.discard(DropReason::pool_dry, &sealing.peer, left);
+      lose(context, run, DropReason::pool_dry, left);
       return;
     }
     --left;
@@ -191,17 +201,20 @@ bool carries_itself(const Context& context, const Run& run, const Keypair& keypa
 // Without a session a packet waits for one; an empty one only asks for it.
 void wait_for_session(Context& context, const Run& run) {
   if (run.head_bytes > 0) {
+    if (Trace* trace = context.trace_of(run); trace != nullptr) {
+      trace->add(TraceStep::What::staged);
+    }
     stage(context, run);
   } else {
     context.request(*run.to, wireguard::kWantHandshake);
   }
 }
 
-void tell_no_endpoint(Context& context, const Run& run) {
-  context.discard(DropReason::no_endpoint, run.to, run.segments);
+void tell_no_endpoint(Context& context, Run& run) {
   if (run.head_bytes > 0) {
-    tell_unreachable(context, run);
+    tell(context, run, IcmpError::unreachable);
   }
+  context.discard(run, DropReason::no_endpoint);
 }
 
 // Takes the counters of all these runs with one addition; nothing when the key has no more.
@@ -209,7 +222,6 @@ std::optional<uint64_t> take_counters(Context& context, Keypair& keypair, uint32
   const uint64_t counter = keypair.sending_counter.fetch_add(segments, std::memory_order_relaxed);
   if (counter >= wireguard::kRejectAfterMessages - segments) {  // the sum could wrap around
     keypair.dead.store(true, std::memory_order_relaxed);
-    context.discard(DropReason::counter_exhausted, keypair.peer, segments);
     context.request(*keypair.peer, wireguard::kWantHandshake);
     return std::nullopt;
   }
@@ -225,7 +237,7 @@ void seal_runs(Context& context, std::span<Run> runs) {
   Peer& peer = *runs.front().to;
   const Endpoint to = peer.endpoint.load();
   if (!to.is_set()) {
-    for (const Run& run : runs) {
+    for (Run& run : runs) {
       tell_no_endpoint(context, run);
     }
     return;
@@ -243,19 +255,28 @@ void seal_runs(Context& context, std::span<Run> runs) {
   }
   const std::optional<uint64_t> counter = take_counters(context, *keypair, segments);
   if (!counter.has_value()) {
+    for (Run& run : runs) {
+      lose(context, run, DropReason::counter_exhausted, run.segments);
+    }
     return;
   }
   // Beyond this point there is a session, and a counter for each datagram.
-  Sealing sealing{*keypair, peer, to, *counter, context.snapshot->mtu};
+  Sealing sealing{*keypair, peer, to, *counter, context.view_of(peer).mtu};
   for (Run& run : runs) {
     if (carries_itself(context, run, *keypair)) {
-      context.discard(DropReason::routing_loop, &peer, run.segments);
+      context.discard(run, DropReason::routing_loop);
       continue;
     }
+    sealing.run = &run;
     sealing.tos = run.head_bytes > 0 ? ecn_encapsulate(run.tos) : uint8_t{0};
     sealing.bytes_ahead =
         run.bytes + run.segments * (run.head_bytes + uint32_t{kDataOverhead} + 15);
     seal_segments(context, sealing, run);
+    if (Trace* trace = context.trace_of(run); trace != nullptr && !run.discarded) {
+      trace->add(
+          TraceStep::What::sealed, 0, run.segments,
+          run.bytes + (run.segments - 1) * run.head_bytes + run.segments * uint32_t{kDataOverhead});
+    }
     count(context.counters.tx_runs, 1);
   }
 }
@@ -263,16 +284,21 @@ void seal_runs(Context& context, std::span<Run> runs) {
 }  // namespace
 
 void seal(Context& context) {
-  const std::span<Run> runs(context.burst.runs, context.burst.count);
-  for (size_t first = 0, end; first < runs.size(); first = end) {
+  // Not a span of what there is now: an answer to a peer may be added behind it.
+  Run* const runs = context.burst.runs;
+  for (size_t first = 0, end; first < context.burst.count; first = end) {
     end = first + 1;
     if (runs[first].to == nullptr || runs[first].discarded) {
       continue;
     }
-    while (end < runs.size() && runs[end].to == runs[first].to && !runs[end].discarded) {
+    while (end < context.burst.count && runs[end].to == runs[first].to && !runs[end].discarded) {
       ++end;
     }
-    seal_runs(context, runs.subspan(first, end - first));
+    // Trains of two tunnels have two sockets to leave by.
+    if (context.train_count > 0 && context.trains[0].peer->tunnel != runs[first].to->tunnel) {
+      egress_outer(context);
+    }
+    seal_runs(context, std::span(runs + first, end - first));
   }
   egress_outer(context);
 }
@@ -286,15 +312,15 @@ void add_keepalive(Context& context, Peer& peer) {
 
 bool unstage(Context& context, Peer& peer) {
   while (!context.burst.full()) {
-    if (context.tunnel.staging.empty(peer.staged)) {
+    RecordPool& staging = context.view_of(peer).tunnel->staging;
+    if (staging.empty(peer.staged)) {
       return false;
     }
     Buffer* buffer = context.hold_buffer();
     if (buffer == nullptr) {
       return context.burst.count > 0;  // dry: what is in the burst frees some
     }
-    const size_t size =
-        context.tunnel.staging.pop(peer.staged, {buffer->data(), Buffer::kDataBytes});
+    const size_t size = staging.pop(peer.staged, {buffer->data(), Buffer::kDataBytes});
     if (size <= kStagedOffset) {
       continue;  // another worker was quicker
     }

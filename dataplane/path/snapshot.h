@@ -1,7 +1,7 @@
 // Snapshot: the configuration that every thread of the data plane reads, immutable once published.
 //
 // Control builds a new one and publishes it with one release store; a thread loads it once a burst and may use it until
-// its next quiescent state. The ports it names live at least that long.
+// its next quiescent state. The ports it names live at least that long, and so do its tunnels and its policy.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,36 @@
 namespace sallyport {
 
 class Port;
+struct Policy;
+class Tap;
+struct Tunnel;
 
-struct Snapshot {
-  uint64_t epoch = 0;
-  uint32_t mtu = 1420;  // of the plain side: the bound for padding
+// A tunnel's place in the snapshot, for as long as it lives.
+using TunnelNumber = uint16_t;
+
+// One tunnel as workers see it.
+struct TunnelView {
+  Tunnel* tunnel = nullptr;  // null: nobody has this number
+  uint32_t mtu = 1420;       // of the plain side: the bound for padding
   bool up = false;
   std::vector<Port*> plain;   // one a worker, or empty
   std::vector<Port*> outer;   // one a worker, or empty: no sockets
   Port* handshake = nullptr;  // the handshaker's socket, null with `outer` empty
+
+  // Null where there is none, and for whoever is no worker.
+  Port* plain_port(unsigned worker) const {
+    return worker < plain.size() ? plain[worker] : nullptr;
+  }
+  Port* outer_port(unsigned worker) const {
+    return worker < outer.size() ? outer[worker] : nullptr;
+  }
+};
+
+struct Snapshot {
+  uint64_t epoch = 0;
+  std::vector<TunnelView> tunnels;  // by number
+  const Policy* policy = nullptr;   // null: each tunnel by itself, exactly WireGuard
+  Tap* tap = nullptr;               // null: nobody looks on
 };
 
 }  // namespace sallyport

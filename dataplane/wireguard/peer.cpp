@@ -2,9 +2,10 @@
 
 namespace sallyport::wireguard {
 
-Peer::Peer(const PublicKey& key, uint32_t peer_slot, unsigned worker_count)
+Peer::Peer(const PublicKey& key, uint32_t peer_slot, unsigned worker_count, uint16_t tunnel_number)
     : public_key(key),
       slot(peer_slot),
+      tunnel(tunnel_number),
       workers(worker_count),
       counters(std::make_unique<PeerCounters[]>(worker_count + 1)) {
   cookies.set_remote(key);

@@ -45,10 +45,13 @@ enum PeerRequest : uint32_t {
 inline constexpr size_t kDropReasonsMax = 64;  // path/drop.h asserts that its enum fits
 
 struct Peer {
-  Peer(const PublicKey& key, uint32_t peer_slot, unsigned worker_count);
+  Peer(const PublicKey& key, uint32_t peer_slot, unsigned worker_count, uint16_t tunnel_number = 0);
 
   const PublicKey public_key;
-  const uint32_t slot;  // the handle that allowed-IPs tables hold
+  const uint32_t slot;    // the handle that allowed-IPs tables hold
+  const uint16_t tunnel;  // the number of the tunnel it belongs to
+  // The name by which policy knows it (path/peer_tags.h); 0: none.
+  std::atomic<uint32_t> tag{0};
 
   // Workers.
   Keypairs keypairs;

@@ -1,4 +1,5 @@
-// A node: one engine with memory ports, its keys and its place in the network, stepped by hand.
+// A node: one engine with memory ports, its keys and its place in the network, stepped by hand. It
+// begins with one tunnel; a test may add more, each with a key, a place and ports of its own.
 //
 // One thread. The node's clock is current while its engine is stepped or changed, so each node may
 // have its own idea of the time.
@@ -6,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -67,6 +69,39 @@ class Node {
     engine_->set_up(true);
   }
 
+  // A tunnel beside the first.
+  struct Added {
+    TunnelNumber number;
+    KeyBytes private_key;
+    Endpoint address;
+    std::vector<MemoryPort*> plain, outer;
+  };
+  TunnelNumber add_tunnel(const KeyBytes& private_key, const Endpoint& address) {
+    const TunnelNumber number = engine().add_tunnel();
+    Added& tunnel = added_.emplace_back(Added{number, private_key, address, {}, {}});
+    engine_->set_plain_ports(make_ports(options_.workers, "plain", tunnel.plain), number);
+    engine_->set_outer_ports(make_ports(options_.workers + 1, "outer", tunnel.outer), number);
+    engine_->set_mtu(options_.mtu, number);
+    TunnelChange change;
+    change.private_key = private_key;
+    apply(change, number);
+    engine_->set_up(true, number);
+    return number;
+  }
+  void remove_tunnel(TunnelNumber number) {
+    std::erase_if(added_, [&](const Added& tunnel) { return tunnel.number == number; });
+    engine().remove_tunnel(number);
+  }
+  const std::vector<Added>& added() const { return added_; }
+  MemoryPort& plain_of(TunnelNumber number, unsigned worker = 0) {
+    for (const Added& tunnel : added_) {
+      if (tunnel.number == number) {
+        return *tunnel.plain[worker];
+      }
+    }
+    return *plain_[worker];
+  }
+
   Engine& engine() {
     enter();
     return *engine_;
@@ -77,39 +112,20 @@ class Node {
   unsigned workers() const { return options_.workers; }
   NodeClock& clock() { return clock_; }
 
-  void apply(const TunnelChange& change) {
-    const Result<void> result = engine().apply(change);
+  void apply(const TunnelChange& change, TunnelNumber number = 0) {
+    const Result<void> result = engine().apply(change, number);
     ASSERT_TRUE(result.has_value()) << result.error().text;
   }
-  void apply(const PeerChange& peer) {
+  void apply(const PeerChange& peer, TunnelNumber number = 0) {
     TunnelChange change;
     change.peers.push_back(peer);
-    apply(change);
+    apply(change, number);
   }
 
   // Ports as control would open them.
-  void connect_plain() {
-    plain_.clear();
-    std::vector<std::unique_ptr<Port>> ports;
-    for (unsigned i = 0; i < options_.workers; ++i) {
-      auto port = std::make_unique<MemoryPort>("plain");
-      for (const Gso kind : options_.takes) {
-        port->set_takes(kind, true);
-      }
-      plain_.push_back(port.get());
-      ports.push_back(std::move(port));
-    }
-    engine().set_plain_ports(std::move(ports));
-  }
+  void connect_plain() { engine().set_plain_ports(make_ports(options_.workers, "plain", plain_)); }
   void connect_outer() {
-    outer_.clear();
-    std::vector<std::unique_ptr<Port>> ports;
-    for (unsigned i = 0; i <= options_.workers; ++i) {
-      auto port = std::make_unique<MemoryPort>("outer");
-      outer_.push_back(port.get());
-      ports.push_back(std::move(port));
-    }
-    engine().set_outer_ports(std::move(ports));
+    engine().set_outer_ports(make_ports(options_.workers + 1, "outer", outer_));
   }
   MemoryPort& plain(unsigned worker = 0) { return *plain_[worker]; }
   MemoryPort& outer(unsigned worker = 0) { return *outer_[worker]; }
@@ -124,6 +140,9 @@ class Node {
     for (unsigned i = 0; i < options_.workers; ++i) {
       worked |= engine_->step_worker(i);
     }
+    for (const Added& tunnel : added_) {
+      worked |= engine_->step_handshaker(tunnel.number);
+    }
     return engine_->step_handshaker() || worked;
   }
   void settle() {
@@ -131,7 +150,13 @@ class Node {
       ASSERT_LT(rounds, 100'000) << "the engine never comes to rest";
     }
   }
-  Time sleep() { return engine().handshaker_sleep(); }
+  Time sleep() {
+    Time least = engine().handshaker_sleep();
+    for (const Added& tunnel : added_) {
+      least = std::min(least, engine_->handshaker_sleep(tunnel.number));
+    }
+    return least;
+  }
 
   // What the host has got from this node's tunnel, since last asked.
   std::vector<MemoryPort::Frame> host_frames() {
@@ -154,6 +179,9 @@ class Node {
   uint64_t drops(DropReason reason) {
     const EngineStatus status = engine().status();
     uint64_t sum = status.handshaker.drops[static_cast<size_t>(reason)];
+    for (const Added& tunnel : added_) {
+      sum += engine_->status(tunnel.number).handshaker.drops[static_cast<size_t>(reason)];
+    }
     for (const WorkerStatus& worker : status.workers) {
       sum += worker.drops[static_cast<size_t>(reason)];
     }
@@ -167,11 +195,27 @@ class Node {
   void enter() { FakeClock::current = &clock_; }
 
  private:
+  std::vector<std::unique_ptr<Port>> make_ports(unsigned count, const char* name,
+                                                std::vector<MemoryPort*>& list) {
+    list.clear();
+    std::vector<std::unique_ptr<Port>> ports;
+    for (unsigned i = 0; i < count; ++i) {
+      auto port = std::make_unique<MemoryPort>(name);
+      for (const Gso kind : options_.takes) {
+        port->set_takes(kind, true);
+      }
+      list.push_back(port.get());
+      ports.push_back(std::move(port));
+    }
+    return ports;
+  }
+
   KeyBytes private_key_;
   Endpoint address_;
   NodeOptions options_;
   NodeClock clock_;
   std::vector<MemoryPort*> plain_, outer_;
+  std::vector<Added> added_;
   std::unique_ptr<Engine> engine_;
   std::vector<std::unique_ptr<Engine>> former_;
 };

@@ -53,13 +53,9 @@ class Network {
   bool deliver() {
     std::vector<Datagram> moving;
     for (Node* node : nodes_) {
-      for (MemoryPort* port : node->outer_ports()) {
-        for (const MemoryPort::Frame& frame : port->sent()) {
-          for (Bytes& bytes : frame.segments()) {
-            moving.push_back({std::move(bytes), node->address(), frame.endpoint, frame.tos,
-                              FakeClock::base.load()});
-          }
-        }
+      collect(node->outer_ports(), node->address(), moving);
+      for (const Node::Added& tunnel : node->added()) {
+        collect(tunnel.outer, tunnel.address, moving);
       }
     }
     for (Datagram& datagram : moving) {
@@ -76,10 +72,12 @@ class Network {
   void inject(const Datagram& datagram) {
     for (Node* node : nodes_) {
       if (node->address().same_remote(datagram.to)) {
-        MemoryPort& port = datagram.is_data()
-                               ? node->outer((datagram.receiver() & 0xff) % node->workers())
-                               : node->handshake_port();
-        port.inject(datagram.bytes, datagram.from, datagram.tos);
+        inject(datagram, node->outer_ports());
+      }
+      for (const Node::Added& tunnel : node->added()) {
+        if (tunnel.address.same_remote(datagram.to)) {
+          inject(datagram, tunnel.outer);
+        }
       }
     }
   }
@@ -110,6 +108,24 @@ class Network {
   }
 
  private:
+  static void collect(const std::vector<MemoryPort*>& ports, const Endpoint& from,
+                      std::vector<Datagram>& moving) {
+    for (MemoryPort* port : ports) {
+      for (const MemoryPort::Frame& frame : port->sent()) {
+        for (Bytes& bytes : frame.segments()) {
+          moving.push_back(
+              {std::move(bytes), from, frame.endpoint, frame.tos, FakeClock::base.load()});
+        }
+      }
+    }
+  }
+  static void inject(const Datagram& datagram, const std::vector<MemoryPort*>& outer) {
+    const size_t workers = outer.size() - 1;
+    MemoryPort& port =
+        datagram.is_data() ? *outer[(datagram.receiver() & 0xff) % workers] : *outer.back();
+    port.inject(datagram.bytes, datagram.from, datagram.tos);
+  }
+
   std::vector<Node*> nodes_;
   std::vector<Datagram> wire_;
   Filter filter_;

@@ -8,7 +8,9 @@
 #include <chrono>
 #include <thread>
 
+#include "dataplane/base/rcu.h"
 #include "tests/dataplane/node.h"
+#include "tests/dataplane/policies.h"
 
 namespace sallyport::test {
 namespace {
@@ -322,6 +324,129 @@ TEST_F(Threads, ThreadsStopAndStartUnderTraffic) {
     std::this_thread::yield();
     b_.engine->run_threads();
     std::this_thread::sleep_for(milliseconds(2));
+  });
+  expect_traffic();
+}
+
+// A's policy, and what outlives it.
+class PolicyThreads : public Threads {
+ protected:
+  ~PolicyThreads() override {
+    a_.engine->set_policy(nullptr);
+    a_.engine->set_tap(nullptr);
+    rcu_barrier_all();
+  }
+  Engine& engine() { return *a_.engine; }
+  PolicyMaker maker() { return {engine().tags(), a_.workers()}; }
+  uint32_t tag_of_b() { return *engine().tag(public_key_of(b_.key), 0); }
+
+  Sets sets_;
+};
+
+TEST_F(PolicyThreads, PoliciesAndSetsAreSwappedUnderTraffic) {
+  PrefixSet* set = sets_.add({"10.0.0.0/24"});
+  AffinityTable* affinity = sets_.add_affinity(64);
+  const uint32_t tag = tag_of_b();
+  unsigned turn = 0;
+  churn([&] {
+    PolicyMaker made = maker();
+    const uint32_t peer = made.peer(tag), tunnel = made.tunnel(0);
+    const uint32_t group = made.group(turn % 2 == 0 ? GroupMode::failover : GroupMode::weighted,
+                                      {{peer}, {tunnel}}, peer, affinity);
+    const uint32_t table = made.table({{"0.0.0.0/0", tunnel}}, {{set, group}});
+    made.rule(to(set), set_mark(turn, 0xff));
+    made.rule(to("10.0.0.2/32"), turn % 3 == 0 ? use_exit(group) : use_table(table));
+    engine().set_policy(made.finish());
+    for (int i = 0; i < 3; ++i) {
+      Sets::fill(*set, {turn % 2 == 0 ? "10.0.0.0/24" : "192.0.2.0/24", "!10.0.0.7/32"});
+      engine().policy()->alive[peer] = i != 1;
+      std::this_thread::yield();
+      (void)rule_packets(*engine().policy(), 0);
+    }
+    if (++turn % 10 == 0) {
+      engine().set_policy(nullptr);
+    }
+  });
+  expect_traffic();
+  EXPECT_GT(turn, 1u);
+}
+
+TEST_F(PolicyThreads, TunnelsComeAndGoUnderTraffic) {
+  const Bytes packet = udp({.source = "10.1.0.1", .destination = "10.1.0.2"}, pattern(100));
+  unsigned turn = 0;
+  churn([&] {
+    const TunnelNumber number = engine().add_tunnel();
+    ASSERT_EQ(number, 1u);
+    std::vector<MemoryPort*> plain;
+    const auto ports = [&](unsigned count) {
+      std::vector<std::unique_ptr<Port>> out;
+      for (unsigned i = 0; i < count; ++i) {
+        out.push_back(std::make_unique<MemoryPort>("added", MemoryPort::Events::eventfd));
+        plain.push_back(static_cast<MemoryPort*>(out.back().get()));
+      }
+      return out;
+    };
+    engine().set_outer_ports(ports(a_.workers() + 1), number);
+    plain.clear();
+    engine().set_plain_ports(ports(a_.workers()), number);
+    TunnelChange change;
+    change.private_key = filled_key(0x55);
+    PeerChange& peer = change.peers.emplace_back(b_.as_peer("10.1.0.2/32"));
+    ASSERT_TRUE(engine().apply(change, number).has_value());
+    engine().set_up(true, number);
+    const auto tag = engine().tag(peer.public_key, number);
+    ASSERT_TRUE(tag.has_value());
+    // Half of what the host says goes by the new tunnel, where nobody answers.
+    PolicyMaker made = maker();
+    const uint32_t group = made.group(GroupMode::failover, {{made.peer(*tag)}});
+    made.rule(to("10.0.0.2/32"), turn % 2 == 0 ? use_exit(group) : use_exit(made.tunnel(0)));
+    made.rule(to("10.1.0.0/16"), use_exit(made.port(number)));
+    engine().set_policy(made.finish());
+    for (unsigned i = 0; i < 8; ++i) {
+      plain[i % plain.size()]->inject(packet);
+      engine().send_packet(*tag, packet);
+      engine().want_session(*tag);
+      std::this_thread::yield();
+    }
+    engine().remove_tunnel(number);
+    ASSERT_FALSE(engine().brief(*tag).has_value());
+    ++turn;
+  });
+  engine().set_policy(nullptr);
+  expect_traffic();
+}
+
+TEST_F(PolicyThreads, NamedPeersComeAndGoUnderTraffic) {
+  const uint32_t tag = tag_of_b();
+  PolicyMaker made = maker();
+  made.rule(from_peer(tag), use_exit(made.exit(ExitKind::host)));
+  made.rule(all(), use_exit(made.peer(tag)));
+  engine().set_policy(made.finish());
+  PeerChange gone = b_.as_peer("10.0.0.2/32"), back = gone, other = gone;
+  gone.remove = true;
+  other.public_key = public_key_of(filled_key(0x33));
+  back.allowed_ips[0].shared = other.allowed_ips[0].shared = true;
+  const Bytes packet = udp({}, pattern(40));
+  unsigned turn = 0;
+  churn([&] {
+    engine().set_tap(std::make_unique<Tap>(TraceFilter{}));
+    apply(a_, other);
+    apply(a_, gone);
+    (void)engine().brief(tag);
+    engine().send_packet(tag, packet);
+    std::this_thread::yield();
+    (void)engine().explain({.tunnel = 0, .from_tag = tag, .packet = packet});
+    apply(a_, back);
+    engine().want_session(tag);
+    engine().send_packet(tag, packet);
+    (void)engine().explain({.tunnel = 0, .from_tag = {}, .packet = packet});
+    FakeClock::advance(20 * kMillisecond);
+    std::this_thread::sleep_for(milliseconds(2));
+    while (engine().tap()->take().has_value()) {
+    }
+    PeerChange other_gone = other;
+    other_gone.remove = ++turn % 2 == 0;
+    apply(a_, other_gone);
   });
   expect_traffic();
 }

@@ -147,7 +147,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     require(run.head_bytes <= packet.size() && run.l4_offset <= run.head_bytes);
     uint8_t answer[kIcmpErrorBytesMax];
-    require(icmp_unreachable(run, answer) <= sizeof(answer));
+    require(icmp_error(IcmpError::unreachable, run, answer) <= sizeof(answer));
     if (!ecn_decapsulate(run, static_cast<uint8_t>(takes >> 3))) {
       continue;
     }

@@ -19,8 +19,8 @@ TEST(Mailbox, FirstInFirstOut) {
   Message message;
   EXPECT_TRUE(mailbox.empty());
   EXPECT_FALSE(mailbox.take(message));
-  EXPECT_TRUE(mailbox.post({Message::Kind::keepalive, 7, nullptr}));
-  EXPECT_TRUE(mailbox.post({Message::Kind::flush_staged, 8, nullptr}));
+  EXPECT_TRUE(mailbox.post({Message::Kind::keepalive, 0, 7, nullptr}));
+  EXPECT_TRUE(mailbox.post({Message::Kind::flush_staged, 0, 8, nullptr}));
   EXPECT_FALSE(mailbox.empty());
   ASSERT_TRUE(mailbox.take(message));
   EXPECT_EQ(message.kind, Message::Kind::keepalive);
@@ -34,15 +34,15 @@ TEST(Mailbox, FirstInFirstOut) {
 TEST(Mailbox, RefusesWhenFullAndGoesOnAfter) {
   Mailbox mailbox;
   uint32_t posted = 0;
-  while (mailbox.post({Message::Kind::request, posted, nullptr})) {
+  while (mailbox.post({Message::Kind::request, 0, posted, nullptr})) {
     ASSERT_LE(++posted, Mailbox::kMessages);
   }
   EXPECT_EQ(posted, Mailbox::kMessages);
   Message message;
   ASSERT_TRUE(mailbox.take(message));
   EXPECT_EQ(message.peer, 0u);
-  EXPECT_TRUE(mailbox.post({Message::Kind::request, posted, nullptr}));
-  EXPECT_FALSE(mailbox.post({Message::Kind::request, posted, nullptr}));
+  EXPECT_TRUE(mailbox.post({Message::Kind::request, 0, posted, nullptr}));
+  EXPECT_FALSE(mailbox.post({Message::Kind::request, 0, posted, nullptr}));
   for (uint32_t i = 1; i <= posted; ++i) {
     ASSERT_TRUE(mailbox.take(message));
     ASSERT_EQ(message.peer, i);
@@ -77,7 +77,7 @@ TEST(Mailbox, ManySendersLoseNothing) {
   for (uint32_t s = 0; s < kSenders; ++s) {
     senders.emplace_back([&mailbox, s] {
       for (uint32_t i = 0; i < kEach; ++i) {
-        while (!mailbox.post({Message::Kind::request, s << 24 | i, nullptr})) {
+        while (!mailbox.post({Message::Kind::request, 0, s << 24 | i, nullptr})) {
           std::this_thread::yield();
         }
       }

@@ -8,13 +8,14 @@
 namespace sallyport::test {
 namespace {
 
-Bytes answer(Bytes packet, size_t room = kIcmpErrorBytesMax) {
+Bytes answer(Bytes packet, size_t room = kIcmpErrorBytesMax,
+             IcmpError error = IcmpError::unreachable) {
   Run run;
   run.head = packet.data();
   run.head_bytes = run.bytes = static_cast<uint32_t>(packet.size());
   EXPECT_TRUE(parse(run));
   Bytes out(room, 0xee);
-  out.resize(icmp_unreachable(run, out));
+  out.resize(icmp_error(error, run, out));
   return out;
 }
 
@@ -144,6 +145,36 @@ TEST(IcmpUnreachable, NeverAboutOrToAnAddressOfNoSingleHost) {
     std::copy(each.address.begin(), each.address.end(),
               packet.begin() + static_cast<ptrdiff_t>(each.at));
     EXPECT_EQ(answer(packet).empty(), each.silent) << each.name;
+  }
+}
+
+// RFC 792, RFC 1812 5.2.7.1 and 4.3.3.1; RFC 4443 3.1 and 3.3.
+TEST(IcmpError, KindsHaveTheirTypeAndCode) {
+  const struct {
+    IcmpError error;
+    uint8_t v4_type, v4_code, v6_type, v6_code;
+  } cases[] = {
+      {IcmpError::unreachable, 3, 1, 1, 3},
+      {IcmpError::prohibited, 3, 13, 1, 1},
+      {IcmpError::time_exceeded, 11, 0, 3, 0},
+  };
+  for (const auto& each : cases) {
+    for (const Family family : {Family::v4, Family::v6}) {
+      const bool v4 = family == Family::v4;
+      const size_t ip = v4 ? 20 : 40;
+      const Bytes about = build(udp(family, 100));
+      const Bytes sent = answer(about, kIcmpErrorBytesMax, each.error);
+      ASSERT_EQ(sent.size(), ip + 8 + about.size());
+      EXPECT_EQ(sent[ip], v4 ? each.v4_type : each.v6_type);
+      EXPECT_EQ(sent[ip + 1], v4 ? each.v4_code : each.v6_code);
+      EXPECT_TRUE(std::equal(about.begin(), about.end(), sent.begin() + static_cast<int>(ip) + 8));
+      if (v4) {
+        EXPECT_EQ(naive_sum(sent.data() + ip, sent.size() - ip), 0xffff);
+      } else {
+        EXPECT_TRUE(l4_checksum_right(sent, family, kProtocolIcmpv6, ip));
+      }
+      EXPECT_TRUE(answer(sent, kIcmpErrorBytesMax, each.error).empty()) << "none about an error";
+    }
   }
 }
 

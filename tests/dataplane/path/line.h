@@ -1,5 +1,5 @@
-// Line: one worker's context with peers, sessions and two ports that remember, and the far end
-// played by hand.
+// Line: one worker's context with peers, sessions and ports that remember, and the far end played
+// by hand. One tunnel to begin with; a test may have a second one and a policy.
 //
 // The session's two keys are known, so a test opens what was sealed and seals what is to be opened.
 #pragma once
@@ -13,6 +13,7 @@
 #include "dataplane/port.h"
 #include "dataplane/wireguard/message.h"
 #include "tests/dataplane/path/runs.h"
+#include "tests/dataplane/policies.h"
 
 namespace sallyport::test {
 
@@ -75,14 +76,18 @@ class Line : public testing::Test {
   void begin(size_t buffers) {
     context.reset();
     pool = std::make_unique<BufferPool>(buffers);
-    context = std::make_unique<Context>(0, tunnel, *pool);
+    tunnel.handshaker = &handshaker;
+    tunnel.requests_overflowed = &overflowed;
+    TunnelView& view = snapshot.tunnels[0];
+    view.tunnel = &tunnel;
+    view.up = true;
+    view.plain = {&plain, &plain};
+    view.outer = {&outer, &outer};
+    context = std::make_unique<Context>(0, *pool);
     context->workers = {&workers[0], &workers[1]};
-    context->handshaker = &handshaker;
-    context->requests_overflowed = &overflowed;
     context->now = kNow;
     context->snapshot = &snapshot;
-    context->plain = &plain;
-    context->outer = &outer;
+    context->enter(0);
     if (tunnel.peers.get(1) == nullptr) {
       add_peer(1);
       add_peer(2);
@@ -100,8 +105,8 @@ class Line : public testing::Test {
     }
     expect_buffers_back();
     for (auto& [slot, peer] : peers) {
-      tunnel.staging.clear(peer->staged);
-      tunnel.retire(peer->keypairs.clear());
+      tunnel_of(*peer).staging.clear(peer->staged);
+      tunnel_of(*peer).retire(peer->keypairs.clear());
     }
   }
 
@@ -117,18 +122,49 @@ class Line : public testing::Test {
     }
   }
 
-  wireguard::Peer& add_peer(uint32_t slot) {
+  // Of tunnel n it has 10.n.0.x and fd0n::x, where x is its slot and one. A slot is used once in all tunnels.
+  wireguard::Peer& add_peer(uint32_t slot, TunnelNumber number = 0) {
     wireguard::PublicKey key{};
     key[0] = static_cast<uint8_t>(slot);
-    auto peer = std::make_unique<wireguard::Peer>(key, slot, kWorkers);
+    auto peer = std::make_unique<wireguard::Peer>(key, slot, kWorkers, number);
     peer->endpoint.store(endpoint(static_cast<uint16_t>(slot)));
-    tunnel.peers.set(slot, peer.get());
-    const uint8_t host = static_cast<uint8_t>(slot + 1);
-    const uint8_t v4[4] = {10, 0, 0, host};
-    const uint8_t v6[16] = {0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host};
-    tunnel.allowed_v4.insert(Lpm4::from_bytes(v4), 32, slot);
-    tunnel.allowed_v6.insert(Lpm6::from_bytes(v6), 128, slot);
+    Tunnel& its = tunnel_of(*peer);
+    its.peers.set(slot, peer.get());
+    const uint8_t host = static_cast<uint8_t>(slot + 1), place = static_cast<uint8_t>(number);
+    const uint8_t v4[4] = {10, place, 0, host};
+    const uint8_t v6[16] = {0xfd, place, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host};
+    its.allowed_v4.insert(Lpm4::from_bytes(v4), 32, slot);
+    its.allowed_v6.insert(Lpm6::from_bytes(v6), 128, slot);
     return *(peers[slot] = std::move(peer));
+  }
+  Tunnel& tunnel_of(const wireguard::Peer& peer) {
+    return peer.tunnel == 0 ? tunnel : second_tunnel;
+  }
+
+  // Tunnel 1, with ports of its own and peers 11 and 12.
+  void begin_second() {
+    second_tunnel.handshaker = &handshaker;
+    second_tunnel.requests_overflowed = &overflowed;
+    TunnelView& view = snapshot.tunnels.emplace_back();
+    view.tunnel = &second_tunnel;
+    view.up = true;
+    view.plain = {&second_plain, &second_plain};
+    view.outer = {&second_outer, &second_outer};
+    add_peer(11, 1);
+    add_peer(12, 1);
+  }
+
+  // The name of a peer, for policies.
+  uint32_t tag(uint32_t slot) {
+    const uint32_t claimed = *tags.claim(peer(slot).tunnel, peer(slot).public_key);
+    tags.bind(peer(slot));
+    return claimed;
+  }
+  PolicyMaker maker() { return {tags, kWorkers}; }
+  const Policy& put_in_force(PolicyMaker& made) {
+    in_force = made.finish();
+    snapshot.policy = in_force.get();
+    return *in_force;
   }
   wireguard::Peer& peer(uint32_t slot) { return *peers.at(slot); }
 
@@ -151,8 +187,9 @@ class Line : public testing::Test {
     keypair->local_index = next_index += 0x100;
     keypair->remote_index = 0x1000 * slot;
     keypair->is_initiator = initiator;
-    tunnel.retire(peer(slot).keypairs.install(keypair));
-    EXPECT_TRUE(tunnel.indices.insert(keypair->local_index, IndexEntry(keypair).value()));
+    Tunnel& its = tunnel_of(peer(slot));
+    its.retire(peer(slot).keypairs.install(keypair));
+    EXPECT_TRUE(its.indices.insert(keypair->local_index, IndexEntry(keypair).value()));
     return *keypair;
   }
 
@@ -202,7 +239,7 @@ class Line : public testing::Test {
   // keep to.
   std::vector<Bytes> opened(const wireguard::Keypair& keypair) {
     std::vector<Bytes> packets;
-    for (const Sent& train : outer.sent) {
+    for (const Sent& train : keypair.peer->tunnel == 0 ? outer.sent : second_outer.sent) {
       std::vector<Bytes> datagrams = train.datagrams();
       EXPECT_LE(datagrams.size(), kTrainSegmentsMax);
       EXPECT_LE(train.bytes.size(), kTrainBytesMax);
@@ -222,6 +259,9 @@ class Line : public testing::Test {
       }
     }
     return packets;
+  }
+  std::vector<Bytes> arrived_at(const wireguard::Keypair& keypair) {
+    return without_padding(opened(keypair));
   }
   // Cut to the length in their own headers; what is behind must be fewer than 16 zeros.
   static std::vector<Bytes> without_padding(std::vector<Bytes> packets) {
@@ -262,6 +302,12 @@ class Line : public testing::Test {
     frame.tos = tos;
     return frame;
   }
+  void from_network(const wireguard::Keypair& keypair, uint64_t counter, const Bytes& inner) {
+    context->enter(keypair.peer->tunnel);
+    from_network(std::vector{outer_frame(sealed(keypair, counter, inner), 0,
+                                         static_cast<uint16_t>(keypair.peer->slot))});
+    context->enter(0);
+  }
   void from_network(std::vector<RxFrame> frames) {
     OuterCursor cursor;
     for (bool more = true; more;) {
@@ -292,6 +338,26 @@ class Line : public testing::Test {
     return sum;
   }
 
+  // The same packet between other addresses, checksums right.
+  static Bytes between(const std::string& source, const std::string& destination, Packet words) {
+    words.family = parse_address(source)->family;
+    Bytes packet = build(words);
+    const size_t at = words.family == Family::v4 ? 12 : 8,
+                 bytes = words.family == Family::v4 ? 4 : 16;
+    std::memcpy(packet.data() + at, parse_address(source)->bytes.data(), bytes);
+    std::memcpy(packet.data() + at + bytes, parse_address(destination)->bytes.data(), bytes);
+    if (words.family == Family::v4) {
+      fix_ip_checksum(packet);
+    }
+    if (words.l4_bytes() > 0) {
+      fix_l4_checksum(packet, words);
+    }
+    return packet;
+  }
+  static Bytes between(const std::string& source, const std::string& destination) {
+    return between(source, destination, words(Family::v4, kProtocolUdp, 40));
+  }
+
   // A packet from peer 1's host to ours, or with `to_peer` the other way.
   static Packet words(Family family = Family::v4, uint8_t protocol = kProtocolTcp,
                       size_t payload = 100, bool to_peer = true) {
@@ -308,12 +374,15 @@ class Line : public testing::Test {
   }
 
   std::unique_ptr<BufferPool> pool;
-  Tunnel tunnel{256};
+  Tunnel tunnel{256}, second_tunnel{256, 1};
   Mailbox workers[kWorkers], handshaker;
   std::atomic<bool> overflowed{false};
   Snapshot snapshot{
-      .epoch = 1, .mtu = 1420, .up = true, .plain = {}, .outer = {}, .handshake = nullptr};
-  RecordingPort plain, outer;
+      .epoch = 1, .tunnels = std::vector<TunnelView>(1), .policy = nullptr, .tap = nullptr};
+  RecordingPort plain, outer, second_plain, second_outer;
+  PeerTags tags;
+  Sets sets;
+  std::unique_ptr<Policy> in_force;
   std::map<uint32_t, std::unique_ptr<wireguard::Peer>> peers;
   std::unique_ptr<Context> context;
   std::vector<uint64_t> counters;  // of what opened() opened

@@ -57,7 +57,7 @@ TEST_F(Seal, OnePacketOneDatagram) {
 TEST_F(Seal, Padding) {
   const Keypair& keypair = session(1);
   for (const uint32_t mtu : {1420u, 1280u, 1417u, 0u}) {
-    snapshot.mtu = mtu;
+    snapshot.tunnels[0].mtu = mtu;
     for (size_t size = 40; size <= 1500; size += size < 100 ? 1 : 13) {
       outer.sent.clear();
       from_host({build(words(Family::v4, kProtocolTcp, size - 40))});
@@ -207,7 +207,7 @@ TEST_F(Seal, ADryPoolDropsAndCounts) {
 
 TEST_F(Seal, WhatNoDatagramHoldsIsDropped) {
   session(1);
-  snapshot.mtu = 65'535;
+  snapshot.tunnels[0].mtu = 65'535;
   from_host({build(words(Family::v4, kProtocolTcp, 65'000))});
   EXPECT_EQ(dropped(DropReason::too_big_for_train), 1u);
   EXPECT_TRUE(outer.sent.empty());
@@ -348,7 +348,7 @@ TEST_F(Seal, ARefusedTrainIsCounted) {
 
 TEST_F(Seal, WithoutSocketsNothingIsSent) {
   session(1);
-  context->outer = nullptr;
+  snapshot.tunnels[0].outer.clear();
   from_host({build(words())});
   EXPECT_EQ(dropped(DropReason::outer_send_failed), 1u);
   expect_buffers_back();
