@@ -137,11 +137,25 @@ PortStatus UdpPort::status() const {
 
 // -- The group.
 
+namespace {
+
+Result<std::unique_ptr<UdpSocket>> open_for(Family family, const UdpGroupOptions& options) {
+  Result<std::unique_ptr<UdpSocket>> socket = UdpSocket::open(family);
+  if (socket && !options.device.empty()) {
+    if (auto bound = (*socket)->bind_device(options.device); !bound) {
+      return std::unexpected(std::move(bound.error()));
+    }
+  }
+  return socket;
+}
+
+}  // namespace
+
 // The first socket of a family, bound alone. A family that the kernel lacks is no error: `out`
 // stays empty.
-Result<uint16_t> UdpGroup::open_first(Family family, uint16_t port, Sockets& out,
-                                      std::string& why_absent) {
-  Result<std::unique_ptr<UdpSocket>> socket = UdpSocket::open(family);
+Result<uint16_t> UdpGroup::open_first(Family family, const UdpGroupOptions& options, uint16_t port,
+                                      Sockets& out, std::string& why_absent) {
+  Result<std::unique_ptr<UdpSocket>> socket = open_for(family, options);
   Result<uint16_t> bound = port;
   if (socket) {
     bound = (*socket)->bind(port);
@@ -163,9 +177,10 @@ Result<uint16_t> UdpGroup::open_first(Family family, uint16_t port, Sockets& out
   return bound;
 }
 
-Result<void> UdpGroup::open_rest(Family family, uint16_t port, unsigned count, Sockets& sockets) {
-  while (!sockets.empty() && sockets.size() < count) {
-    Result<std::unique_ptr<UdpSocket>> socket = UdpSocket::open(family);
+Result<void> UdpGroup::open_rest(Family family, const UdpGroupOptions& options,
+                                 Sockets& sockets) const {
+  while (!sockets.empty() && sockets.size() < options.workers + 1) {
+    Result<std::unique_ptr<UdpSocket>> socket = open_for(family, options);
     if (!socket) {
       return std::unexpected(socket.error());
     }
@@ -173,7 +188,7 @@ Result<void> UdpGroup::open_rest(Family family, uint16_t port, unsigned count, S
     if (!shared) {
       return shared;
     }
-    const Result<uint16_t> bound = (*socket)->bind(port);
+    const Result<uint16_t> bound = (*socket)->bind(port_);
     if (!bound) {
       return std::unexpected(bound.error());
     }
@@ -187,10 +202,10 @@ Result<UdpGroup> UdpGroup::open(const UdpGroupOptions& options) {
     UdpGroup group;
     Result<uint16_t> port = options.port;
     if (options.v4) {
-      port = open_first(Family::v4, *port, group.v4_, group.why_no_v4_);
+      port = open_first(Family::v4, options, *port, group.v4_, group.why_no_v4_);
     }
     if (port && options.v6) {
-      port = open_first(Family::v6, *port, group.v6_, group.why_no_v6_);
+      port = open_first(Family::v6, options, *port, group.v6_, group.why_no_v6_);
     }
     if (!port) {
       // The port that one family had free may be in use in the other.
@@ -215,9 +230,9 @@ Result<UdpGroup> UdpGroup::open(const UdpGroupOptions& options) {
 
 Result<void> UdpGroup::assemble(const UdpGroupOptions& options) {
   const unsigned count = options.workers + 1;
-  Result<void> done = open_rest(Family::v4, port_, count, v4_);
+  Result<void> done = open_rest(Family::v4, options, v4_);
   if (done) {
-    done = open_rest(Family::v6, port_, count, v6_);
+    done = open_rest(Family::v6, options, v6_);
   }
   if (!done) {
     return done;

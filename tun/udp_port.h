@@ -58,6 +58,7 @@ struct UdpGroupOptions {
   unsigned workers = 1;  // 1 to 256
   bool v4 = true;
   bool v6 = true;
+  std::string device{};  // bound to this interface; empty: routing decides
 };
 
 class UdpGroup {
@@ -72,9 +73,9 @@ class UdpGroup {
  private:
   UdpGroup() = default;
   using Sockets = std::vector<std::unique_ptr<UdpSocket>>;
-  static Result<uint16_t> open_first(Family family, uint16_t port, Sockets& out,
-                                     std::string& why_absent);
-  static Result<void> open_rest(Family family, uint16_t port, unsigned count, Sockets& sockets);
+  static Result<uint16_t> open_first(Family family, const UdpGroupOptions& options, uint16_t port,
+                                     Sockets& out, std::string& why_absent);
+  Result<void> open_rest(Family family, const UdpGroupOptions& options, Sockets& sockets) const;
   Result<void> assemble(const UdpGroupOptions& options);
 
   uint16_t port_ = 0;

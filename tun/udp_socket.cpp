@@ -239,6 +239,15 @@ Result<void> UdpSocket::set_fwmark(uint32_t mark) {
   return {};
 }
 
+Result<void> UdpSocket::bind_device(const std::string& device) {
+  if (setsockopt(fd_, SOL_SOCKET, SO_BINDTODEVICE, device.c_str(),
+                 static_cast<socklen_t>(device.size())) != 0) {
+    return fail_errno(errno == ENODEV ? "there is no interface '" + device + "' to send by"
+                                      : "cannot bind a UDP socket to interface '" + device + "'");
+  }
+  return {};
+}
+
 // -- Receiving.
 
 size_t UdpSocket::rx(std::span<RxFrame> frames, BufferCache& cache) {

@@ -67,6 +67,8 @@ class UdpSocket {
   Result<uint16_t> bind(uint16_t port);  // to every address; 0 picks a free port. Returns the port
   Result<void> share_port();             // SO_REUSEPORT
   Result<void> set_fwmark(uint32_t mark);
+  // Only by this interface, in and out. Before bind(): who shares a port must share the interface.
+  Result<void> bind_device(const std::string& device);
 
   size_t rx(std::span<RxFrame> frames, BufferCache& cache);
   void tx(std::span<TxFrame> frames);  // all to addresses of this family
