@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <boost/asio/post.hpp>
 #include <filesystem>
 #include <fstream>
 
@@ -57,8 +58,36 @@ TEST_F(FileWatchTest, MovedAwayAndReplaced) {
 }
 
 TEST_F(FileWatchTest, TheWholeFolderRemoved) {
+  EXPECT_FALSE(watch_->ended());
   fs::remove_all(folder_);
   EXPECT_GE(calls(), 1);
+  EXPECT_TRUE(watch_->ended());
+}
+
+TEST_F(FileWatchTest, ContentsOnlyOnRequest) {
+  std::ofstream(file_) << "y";
+  EXPECT_EQ(calls(), 0);
+  auto watch = FileWatch::start(
+      context_, file_, [this] { ++calls_; }, FileWatch::What::names_and_contents);
+  ASSERT_TRUE(watch);
+  std::ofstream(file_) << "z";
+  EXPECT_GE(calls(), 1);
+}
+
+TEST_F(FileWatchTest, MayBeDestroyedByItsCallAndWhileACallIsDue) {
+  auto watch = FileWatch::start(context_, file_, [this] {
+    ++calls_;
+    watch_.reset();
+  });
+  ASSERT_TRUE(watch);
+  watch_ = std::move(*watch);
+  fs::remove(file_);
+  EXPECT_EQ(calls(), 1);
+  watch = FileWatch::start(context_, file_, [this] { ++calls_; });
+  ASSERT_TRUE(watch);
+  std::ofstream(file_) << "x";
+  boost::asio::post(context_, [&] { watch->reset(); });
+  context_.poll();
 }
 
 TEST(FileWatch, WithoutAFolderFails) {
