@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +21,7 @@
 #include "control/file_watch.h"
 #include "control/link_watch.h"
 #include "control/log.h"
+#include "control/process.h"
 #include "control/readiness.h"
 #include "control/tunnel.h"
 #include "control/uapi_server.h"
@@ -38,15 +37,6 @@ using boost::system::error_code;
 int complain(const Error& error) {
   std::fprintf(stderr, "sallyport: %s\n", error.text.c_str());
   return 1;
-}
-
-// Keys live in this process: no core file, no debugger of another user, no /proc/PID/mem.
-void hide_memory() {
-  const rlimit none{0, 0};
-  setrlimit(RLIMIT_CORE, &none);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // those look at themselves
-  prctl(PR_SET_DUMPABLE, 0);
-#endif
 }
 
 // -- The environment
@@ -66,20 +56,6 @@ Result<int> descriptor_from(const char* variable) {
     return fail(std::string(variable) + "=" + text + " is not the number of an open descriptor");
   }
   return fd;
-}
-
-Result<void> choose_aead() {
-  const char* wanted = std::getenv("SALLYPORT_AEAD");
-  if (crypto::select_aead(wanted == nullptr ? "" : wanted)) {
-    return {};
-  }
-  std::string known;
-  for (const auto& each : crypto::aead_implementations()) {
-    known += std::string(known.empty() ? "" : ", ") + each.name;
-    known += each.usable ? "" : std::string(" (not here: ") + each.reason + ")";
-  }
-  return fail(std::string("SALLYPORT_AEAD=") + (wanted == nullptr ? "" : wanted) +
-              " cannot be used; there are: " + known);
 }
 
 // Closes what our starter happened to have open, but for standard streams and those to keep: a lock or a
@@ -144,14 +120,15 @@ class Daemon {
  public:
   Daemon(Parts parts, std::vector<std::unique_ptr<Port>> plain_ports, bool foreground)
       : socket_(std::move(parts.socket)),
-        tunnel_(parts.tun.name(), options_for(parts), std::move(plain_ports)),
+        engine_(options_for(parts)),
+        tunnel_(parts.tun.name(), engine_, 0, std::move(plain_ports)),
         signals_(context_, SIGTERM, SIGINT),
-        gone_(context_, dup(tunnel_.engine().gone_fd())) {
+        gone_(context_, dup(engine_.gone_fd())) {
     if (foreground) {
       signals_.add(SIGHUP);
     }
     if (const auto mtu = parts.tun.mtu()) {
-      tunnel_.engine().set_mtu(*mtu);
+      engine_.set_mtu(*mtu);
     }
   }
 
@@ -185,7 +162,7 @@ class Daemon {
         end("the TUN was deleted");
       }
     });
-    run_threads();
+    engine_.run_threads();
     context_.poll();  // the link's state at start is waiting already
     return {};
   }
@@ -193,7 +170,7 @@ class Daemon {
   void run() {
     context_.run();
     server_.reset();
-    tunnel_.engine().stop_threads();
+    engine_.stop_threads();
   }
 
  private:
@@ -201,15 +178,6 @@ class Daemon {
     EngineOptions options;
     options.workers = parts.workers;
     return options;
-  }
-
-  // Signals are for this thread: workers would only be interrupted by them.
-  void run_threads() {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    tunnel_.engine().run_threads();
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
   void link_changed(const LinkState& state) {
@@ -242,6 +210,7 @@ class Daemon {
 
   asio::io_context context_{1};
   UapiSocket socket_;
+  Engine engine_;
   TunnelControl tunnel_;
   std::unique_ptr<LinkWatch> link_;
   std::unique_ptr<FileWatch> file_;

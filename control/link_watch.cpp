@@ -199,6 +199,7 @@ void LinkWatch::receive() {
     }
   }
   wait();
+  tell();
 }
 
 bool LinkWatch::take(const void* message) {
@@ -227,13 +228,15 @@ bool LinkWatch::take(const void* message) {
     }
     return false;
   }
-  const LinkState state{(info.ifi_flags & IFF_UP) != 0, mtu_of(header)};
-  if (!known_ || state != state_) {
-    known_ = true;
-    state_ = state;
-    events_.changed(state);
-  }
+  heard_ = LinkState{(info.ifi_flags & IFF_UP) != 0, mtu_of(header)};
   return true;
+}
+
+void LinkWatch::tell() {
+  if (heard_ != told_) {
+    told_ = heard_;
+    events_.changed(*heard_);
+  }
 }
 
 }  // namespace sallyport

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "dataplane/base/result.h"
 
@@ -29,7 +30,9 @@ struct LinkState {
 class LinkWatch {
  public:
   struct Events {
-    std::function<void(const LinkState&)> changed;  // first for the state at start
+    // First for the state at start. What the kernel has told in one go is told once, as it is in the end: a link that was
+    // made and set up a moment ago was never down.
+    std::function<void(const LinkState&)> changed;
     std::function<void()> gone;
   };
 
@@ -49,13 +52,13 @@ class LinkWatch {
   void wait();
   void receive();
   bool take(const void* message);  // false: the device left this namespace
+  void tell();
 
   int tun_fd_;
   Events events_;
   boost::asio::posix::stream_descriptor netlink_;
   int index_ = 0;
-  LinkState state_;
-  bool known_ = false;
+  std::optional<LinkState> told_, heard_;
 };
 
 }  // namespace sallyport

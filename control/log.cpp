@@ -15,6 +15,9 @@ spdlog::level::level_enum level_of(std::string_view word) {
   if (word == "verbose" || word == "debug") {
     return spdlog::level::debug;
   }
+  if (word == "info") {
+    return spdlog::level::info;
+  }
   return word == "silent" ? spdlog::level::off : spdlog::level::err;
 }
 

@@ -166,6 +166,8 @@ std::string with_decimal(double value, const char* unit) {
   return text;
 }
 
+}  // namespace
+
 std::string amount(uint64_t bytes) {
   constexpr const char* kUnits[] = {" KiB", " MiB", " GiB", " TiB", " PiB"};
   if (bytes < 1024) {
@@ -189,6 +191,8 @@ std::string span_of_time(int64_t secs) {
   return secs < 48 * 3600 ? std::to_string(secs / 3600) + " h"
                           : std::to_string(secs / 86400) + " days";
 }
+
+namespace {
 
 std::string plural(uint64_t count, const std::string& noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");

@@ -27,4 +27,8 @@ Json status_json(const StatusFacts& facts, const TunnelState& tunnel, const Engi
 // `earlier` is a report taken a moment before, for the load of just now.
 std::string status_text(const Json& report, const Json& earlier);
 
+// Words for eyes: "1.2 MiB", "5 min".
+std::string amount(uint64_t bytes);
+std::string span_of_time(int64_t seconds);
+
 }  // namespace sallyport

@@ -10,9 +10,10 @@
 
 namespace sallyport {
 
-TunnelControl::TunnelControl(std::string interface, const EngineOptions& options, Ports plain_ports)
-    : interface_(std::move(interface)), engine_(options) {
-  engine_.set_plain_ports(std::move(plain_ports));
+TunnelControl::TunnelControl(std::string interface, Engine& engine, TunnelNumber number,
+                             Ports plain_ports)
+    : interface_(std::move(interface)), engine_(engine), number_(number) {
+  engine_.set_plain_ports(std::move(plain_ports), number_);
 }
 
 // -- The UAPI
@@ -36,7 +37,7 @@ Result<void> TunnelControl::set(const SetRequest& request) {
       return marked;
     }
   }
-  if (auto applied = engine_.apply(request.change); !applied) {
+  if (auto applied = engine_.apply(request.change, number_); !applied) {
     if (listening_ && fwmark != fwmark_) {
       take_mark_back();
     }
@@ -48,23 +49,23 @@ Result<void> TunnelControl::set(const SetRequest& request) {
   port_ = port;
   fwmark_ = fwmark;
   if (!opened.empty()) {
-    engine_.set_outer_ports(std::move(opened));
+    engine_.set_outer_ports(std::move(opened), number_);
     spdlog::debug("listening on UDP port {}", port_);
   }
   return {};
 }
 
 std::string TunnelControl::get() const {
-  TunnelState state = engine_.describe();
+  TunnelState state = engine_.describe(number_);
   std::string answer = format_get(state, port_);
   wipe(state);
   return answer;
 }
 
 std::string TunnelControl::status() const {
-  TunnelState state = engine_.describe();
+  TunnelState state = engine_.describe(number_);
   const StatusFacts facts{interface_, link_, port_, now_wall() / kSecond};
-  const Json report = status_json(facts, state, engine_.status());
+  const Json report = status_json(facts, state, engine_.status(number_));
   wipe(state);
   return report.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n" + format_get_errno(0);
 }
@@ -74,7 +75,7 @@ std::string TunnelControl::status() const {
 Result<void> TunnelControl::link_changed(const LinkState& link) {
   const LinkState before = std::exchange(link_, link);
   if (link.mtu != before.mtu && link.mtu != 0) {
-    engine_.set_mtu(link.mtu);
+    engine_.set_mtu(link.mtu, number_);
     spdlog::debug("MTU {}", link.mtu);
   }
   if (link.up && !listening_) {
@@ -91,18 +92,30 @@ Result<void> TunnelControl::start_listening() {
   if (!ports) {
     return std::unexpected(std::move(ports.error()));
   }
-  engine_.set_outer_ports(std::move(*ports));
-  engine_.set_up(true);
+  engine_.set_outer_ports(std::move(*ports), number_);
+  engine_.set_up(true, number_);
   listening_ = true;
   spdlog::debug("up, listening on UDP port {}", port_);
   return {};
 }
 
 void TunnelControl::stop_listening() {
-  engine_.set_up(false);
-  engine_.set_outer_ports({});
+  engine_.set_up(false, number_);
+  engine_.set_outer_ports({}, number_);
   listening_ = false;
   spdlog::debug("down");
+}
+
+Result<void> TunnelControl::reopen() {
+  if (!listening_) {
+    return {};
+  }
+  auto ports = open_ports(port_, fwmark_);
+  if (!ports) {
+    return std::unexpected(std::move(ports.error()));
+  }
+  engine_.set_outer_ports(std::move(*ports), number_);
+  return {};
 }
 
 // -- Sockets
@@ -113,6 +126,7 @@ Result<TunnelControl::Ports> TunnelControl::open_ports(uint16_t& port, uint32_t 
   options.port = port;
   options.fwmark = fwmark;
   options.workers = engine_.workers();
+  options.device = underlay_;
   auto group = UdpGroup::open(options);
   if (!group) {
     return std::unexpected(std::move(group.error()));
@@ -122,7 +136,7 @@ Result<TunnelControl::Ports> TunnelControl::open_ports(uint16_t& port, uint32_t 
 }
 
 Result<void> TunnelControl::mark_ports(uint32_t fwmark) {
-  for (const auto& port : engine_.outer_ports()) {
+  for (const auto& port : engine_.outer_ports(number_)) {
     // Every outer port is one of open_ports'.
     if (auto marked = static_cast<UdpPort&>(*port).set_fwmark(fwmark); !marked) {
       return marked;

@@ -1,5 +1,5 @@
-// TunnelControl: one interface as control steers it. It owns the engine, opens and closes its outer
-// sockets with the link, and carries out UAPI requests.
+// TunnelControl: one interface as control steers it: one tunnel of an engine, its outer sockets, which it opens and
+// closes with the link, and UAPI requests.
 //
 // A request is all or nothing: what can fail is done first (new sockets are opened beside the old ones,
 // the mark is set on sockets in use and taken back if the rest fails), then the engine takes the change.
@@ -23,10 +23,16 @@ namespace sallyport {
 
 class TunnelControl {
  public:
-  TunnelControl(std::string interface, const EngineOptions& options,
+  // The tunnel of this number is there, and stays as long as this does.
+  TunnelControl(std::string interface, Engine& engine, TunnelNumber number,
                 std::vector<std::unique_ptr<Port>> plain_ports);
 
-  Engine& engine() { return engine_; }
+  TunnelNumber number() const { return number_; }
+
+  // The interface that outer datagrams are bound to, from the next opening of sockets on; empty: routing decides.
+  void set_underlay(std::string device) { underlay_ = std::move(device); }
+  // As if the link went down and up: for a change that sockets cannot take live.
+  Result<void> reopen();
 
   // The UAPI.
   Result<void> set(const SetRequest& request);
@@ -50,7 +56,9 @@ class TunnelControl {
   void stop_listening();
 
   std::string interface_;
-  Engine engine_;
+  Engine& engine_;
+  const TunnelNumber number_;
+  std::string underlay_;
   LinkState link_;
   bool listening_ = false;
   uint16_t asked_port_ = 0;  // by configuration; 0 any

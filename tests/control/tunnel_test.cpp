@@ -70,20 +70,21 @@ class TunnelControlTest : public testing::Test {
     ASSERT_TRUE(went) << went.error().text;
   }
 
-  TunnelControl tunnel_{"wgtest", options(), memory_ports(2)};
+  Engine engine_{options()};
+  TunnelControl tunnel_{"wgtest", engine_, 0, memory_ports(2)};
 };
 
 TEST_F(TunnelControlTest, ListensWhileTheLinkIsUp) {
   EXPECT_FALSE(tunnel_.listening());
-  EXPECT_TRUE(tunnel_.engine().outer_ports().empty());
+  EXPECT_TRUE(engine_.outer_ports().empty());
   up();
   EXPECT_TRUE(tunnel_.listening());
-  EXPECT_EQ(tunnel_.engine().outer_ports().size(), 3u);  // two workers and the handshaker
+  EXPECT_EQ(engine_.outer_ports().size(), 3u);  // two workers and the handshaker
   EXPECT_NE(tunnel_.listen_port(), 0);
   EXPECT_TRUE(says("listen_port=" + std::to_string(tunnel_.listen_port())));
   ASSERT_TRUE(tunnel_.link_changed(kDown));
   EXPECT_FALSE(tunnel_.listening());
-  EXPECT_TRUE(tunnel_.engine().outer_ports().empty());
+  EXPECT_TRUE(engine_.outer_ports().empty());
 }
 
 TEST_F(TunnelControlTest, ARandomPortStaysOverDownAndUp) {
@@ -97,18 +98,18 @@ TEST_F(TunnelControlTest, ARandomPortStaysOverDownAndUp) {
 TEST_F(TunnelControlTest, AskingForAnyPortAgainKeepsTheOneThereIs) {
   up();
   const uint16_t port = tunnel_.listen_port();
-  const Port* socket = tunnel_.engine().outer_ports().front().get();
+  const Port* socket = engine_.outer_ports().front().get();
   ASSERT_TRUE(set("listen_port=0\n"));
   EXPECT_EQ(tunnel_.listen_port(), port);
-  EXPECT_EQ(tunnel_.engine().outer_ports().front().get(), socket);
+  EXPECT_EQ(engine_.outer_ports().front().get(), socket);
 }
 
 TEST_F(TunnelControlTest, TheSamePortAgainKeepsTheSockets) {
   up();
-  const Port* socket = tunnel_.engine().outer_ports().front().get();
+  const Port* socket = engine_.outer_ports().front().get();
   ASSERT_TRUE(set("listen_port=" + std::to_string(tunnel_.listen_port()) + "\n"));
   ASSERT_TRUE(set("listen_port=" + std::to_string(tunnel_.listen_port()) + "\n"));
-  EXPECT_EQ(tunnel_.engine().outer_ports().front().get(), socket);
+  EXPECT_EQ(engine_.outer_ports().front().get(), socket);
 }
 
 TEST_F(TunnelControlTest, AnotherPortIsTakenLive) {
@@ -129,14 +130,14 @@ TEST_F(TunnelControlTest, APortInUseChangesNothingAtAll) {
   up();
   const Squatter squatter;
   const uint16_t before = tunnel_.listen_port();
-  const Port* socket = tunnel_.engine().outer_ports().front().get();
+  const Port* socket = engine_.outer_ports().front().get();
   const auto done =
       set("private_key=" + kKeyA + "\nlisten_port=" + std::to_string(squatter.port()) +
           "\nfwmark=7\npublic_key=" + kKeyB + "\n");
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, EADDRINUSE);
   EXPECT_EQ(tunnel_.listen_port(), before);
-  EXPECT_EQ(tunnel_.engine().outer_ports().front().get(), socket);
+  EXPECT_EQ(engine_.outer_ports().front().get(), socket);
   EXPECT_EQ(tunnel_.get(), "listen_port=" + std::to_string(before) + "\nerrno=0\n\n");
 }
 
@@ -175,7 +176,7 @@ TEST_F(TunnelControlTest, MarksSocketsInUseAndThoseToCome) {
   }
   const auto marks = [this] {
     std::vector<int> found;
-    for (const auto& port : tunnel_.engine().outer_ports()) {
+    for (const auto& port : engine_.outer_ports()) {
       for (const int fd : port->descriptors().fd) {
         int mark = -1;
         socklen_t length = sizeof(mark);

@@ -3,7 +3,6 @@
 #include "control/uapi_server.h"
 
 #include <gtest/gtest.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -13,6 +12,8 @@
 #include <fstream>
 #include <string>
 
+#include "tests/control/local_client.h"
+
 namespace sallyport {
 namespace {
 
@@ -20,55 +21,6 @@ namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
 const std::string kKey(64, 'a');
-
-class Folder {
- public:
-  Folder() {
-    char name[] = "/tmp/uapi_test.XXXXXX";
-    path_ = mkdtemp(name);
-  }
-  ~Folder() { fs::remove_all(path_); }
-  std::string path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
-// A blocking client of our own, so that the test decides when it reads.
-class Client {
- public:
-  explicit Client(const std::string& path) : fd_(socket(AF_UNIX, SOCK_STREAM, 0)) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    connected_ = connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
-  }
-  ~Client() { close(fd_); }
-  Client(const Client&) = delete;
-  Client& operator=(const Client&) = delete;
-
-  bool connected() const { return connected_; }
-  void say(const std::string& text) const {
-    EXPECT_EQ(send(fd_, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
-  }
-  // What has come so far; `ended` tells whether the server closed.
-  std::string hear() {
-    std::string heard;
-    char bytes[4096];
-    ssize_t count;
-    while ((count = recv(fd_, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0) {
-      heard.append(bytes, static_cast<size_t>(count));
-    }
-    ended = count == 0;
-    return heard;
-  }
-  int fd() const { return fd_; }
-  bool ended = false;
-
- private:
-  int fd_;
-  bool connected_;
-};
 
 class UapiServerTest : public testing::Test {
  protected:
@@ -270,7 +222,7 @@ TEST(UapiSocketTest, IsPrivateAndRemovedAtTheEnd) {
     struct stat file {};
     ASSERT_EQ(lstat(path.c_str(), &file), 0);
     EXPECT_TRUE(S_ISSOCK(file.st_mode));
-    EXPECT_EQ(file.st_mode & 07777, 0700u);
+    EXPECT_EQ(file.st_mode & 07777, 0600u);
     ASSERT_EQ(stat(directory.c_str(), &file), 0);
     EXPECT_EQ(file.st_mode & 07777, 0755u);
     EXPECT_TRUE(socket->still_ours());

@@ -13,13 +13,18 @@ using namespace sallyport;
 
 constexpr size_t kPeersKept = 64;
 
-std::unique_ptr<TunnelControl> make_tunnel() {
+EngineOptions small() {
   EngineOptions options;
   options.buffers_per_worker = 8;
   options.staging_blocks = 64;
+  return options;
+}
+
+std::unique_ptr<TunnelControl> make_tunnel() {
+  static Engine engine(small());
   std::vector<std::unique_ptr<Port>> ports;
   ports.push_back(std::make_unique<MemoryPort>());
-  return std::make_unique<TunnelControl>("wgfuzz", options, std::move(ports));
+  return std::make_unique<TunnelControl>("wgfuzz", engine, TunnelNumber{0}, std::move(ports));
 }
 
 void require(bool truth) {

@@ -1,0 +1,150 @@
+#include "control/policy_assets.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "control/limits.h"
+#include "dataplane/base/rcu.h"
+
+namespace sallyport {
+namespace {
+
+SetEntry entry_of(const config::Set::Entry& from) {
+  SetEntry entry;
+  std::memcpy(entry.address, from.prefix.address.bytes.data(), sizeof(entry.address));
+  entry.length = from.prefix.length;
+  entry.v4 = from.prefix.address.family == Family::v4;
+  entry.hole = from.hole;
+  return entry;
+}
+
+bool go_on(void* cancelled, size_t, size_t) {
+  const auto* flag = static_cast<const std::atomic<bool>*>(cancelled);
+  return flag == nullptr || !flag->load(std::memory_order_relaxed);
+}
+
+// Its content is null when it was cancelled.
+PolicyAssets::Prepared::One prepare_one(const config::Set& set,
+                                        std::vector<config::Problem>& errors,
+                                        const std::atomic<bool>* cancelled) {
+  PolicyAssets::Prepared::One one;
+  one.name = set.name;
+  one.facts.source = "config";
+  one.facts.loaded_at = now_wall();
+  if (!set.file.empty()) {
+    one.facts.source = config::beside(set.where.file, set.file);
+    one.entries = config::read_set_list(one.facts.source, errors);
+  }
+  // Inline entries come last and so win over equal ones of the list.
+  one.entries.insert(one.entries.end(), set.entries.begin(), set.entries.end());
+  std::vector<SetEntry> entries;
+  entries.reserve(one.entries.size());
+  for (const config::Set::Entry& each : one.entries) {
+    entries.push_back(entry_of(each));
+    ++(each.hole ? one.facts.holes : one.facts.prefixes);
+  }
+  one.content =
+      PrefixSet::Content::build(entries, go_on, const_cast<std::atomic<bool>*>(cancelled));
+  one.facts.memory_bytes = one.content == nullptr ? 0 : one.content->memory_bytes();
+  return one;
+}
+
+}  // namespace
+
+PolicyAssets::~PolicyAssets() {
+  rcu_barrier_all();
+}
+
+const std::vector<config::Set::Entry>& PolicyAssets::Prepared::entries(
+    const std::string& name) const {
+  static const std::vector<config::Set::Entry> none;
+  for (const One& one : sets) {
+    if (one.name == name) {
+      return one.entries;
+    }
+  }
+  return none;
+}
+
+PolicyAssets::Prepared PolicyAssets::prepare(const config::Config& config,
+                                             std::vector<config::Problem>& errors) {
+  Prepared prepared;
+  for (const config::Set& set : config.sets) {
+    prepared.sets.push_back(prepare_one(set, errors, nullptr));
+  }
+  return prepared;
+}
+
+PolicyAssets::Prepared PolicyAssets::prepare(const config::Set& set,
+                                             std::vector<config::Problem>& errors,
+                                             const std::atomic<bool>* cancelled) {
+  Prepared prepared;
+  Prepared::One one = prepare_one(set, errors, cancelled);
+  // A small set is built before anybody asks whether to go on.
+  if (one.content != nullptr && go_on(const_cast<std::atomic<bool>*>(cancelled), 0, 0)) {
+    prepared.sets.push_back(std::move(one));
+  }
+  return prepared;
+}
+
+void PolicyAssets::commit(Prepared prepared) {
+  for (Prepared::One& one : prepared.sets) {
+    NamedSet& named = sets_[one.name];
+    named.set->replace(std::move(one.content));
+    one.facts.loads = named.facts.loads + 1;
+    named.facts = std::move(one.facts);
+    named.entries = std::move(one.entries);
+  }
+}
+
+PrefixSet& PolicyAssets::set(const std::string& name) {
+  return *sets_[name].set;
+}
+
+const SetFacts& PolicyAssets::facts(const std::string& name) const {
+  static const SetFacts none;
+  const auto found = sets_.find(name);
+  return found == sets_.end() ? none : found->second.facts;
+}
+
+void PolicyAssets::set_error(const std::string& name, std::string error) {
+  sets_[name].facts.error = std::move(error);
+}
+
+const std::vector<config::Set::Entry>& PolicyAssets::entries(const std::string& name) const {
+  static const std::vector<config::Set::Entry> none;
+  const auto found = sets_.find(name);
+  return found == sets_.end() ? none : found->second.entries;
+}
+
+std::string PolicyAssets::affinity_name(const config::Exit& group) {
+  std::string name = group.name;
+  for (const config::Exit::Member& member : group.members) {
+    name += '\n' + member.exit;
+  }
+  return name;
+}
+
+AffinityTable& PolicyAssets::affinity(const config::Exit& group) {
+  auto& table = affinities_[affinity_name(group)];
+  if (table == nullptr) {
+    table = std::make_unique<AffinityTable>(kAffinityFlows);
+  }
+  return *table;
+}
+
+void PolicyAssets::drop_unused(const config::Config& config) {
+  rcu_barrier_all();  // the policies before have gone, and every worker has passed on
+  std::erase_if(sets_, [&](const auto& each) {
+    return std::none_of(config.sets.begin(), config.sets.end(),
+                        [&](const config::Set& set) { return set.name == each.first; });
+  });
+  std::erase_if(affinities_, [&](const auto& each) {
+    return std::none_of(config.exits.begin(), config.exits.end(), [&](const config::Exit& exit) {
+      return affinity_name(exit) == each.first;
+    });
+  });
+}
+
+}  // namespace sallyport
