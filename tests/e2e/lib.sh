@@ -292,6 +292,49 @@ SCRIPT
     sh -c "${hide} exec \"\$0\" \"\$@\"" "${T}/bin/wg-quick" "$@"
 }
 
+# --- gateways: `sallyport run` -------------------------------------------------------------------
+
+# gateway HOST CONFIG: the daemon of a configuration file, ready when this returns. One in a test; `stop gateway`, log gateway.log.
+gateway() {
+  LOG_LEVEL="${LOG_LEVEL:-debug}" ip netns exec "$1" "${SALLYPORT}" run --config "$2" >>"${T}/gateway.log" 2>&1 &
+  pid_of[gateway]=$!
+  impl_of[gateway]=ours
+  wait_for "the control socket" 15 gateway_serves_or_gone
+  alive "${pid_of[gateway]}" || fail "the gateway ended at its start: $(tail -n 3 "${T}/gateway.log")"
+}
+gateway_serves_or_gone() { gateway_serves || gone "${pid_of[gateway]}"; }
+gateway_serves() { timeout 5 "${SALLYPORT}" show; }
+
+# die_gateway: kill -9, and nothing is tidied up by anybody.
+die_gateway() {
+  kill -KILL "${pid_of[gateway]}"
+  wait "${pid_of[gateway]}" 2>/dev/null || true
+  unset "pid_of[gateway]"
+}
+
+# said WORDS...: the verdict of `explain`, or what it complains of.
+said() { "${SALLYPORT}" explain --json "$@" 2>&1 | jq -r '.verdict' 2>/dev/null; }
+
+# host_state HOST: links, addresses, rules and routes, as text to be compared.
+host_state() {
+  local what
+  for what in "-d link" "address" "-4 rule" "-6 rule" "-4 route show table all" "-6 route show table all"; do
+    echo "# ip ${what}"
+    # shellcheck disable=SC2086
+    on "$1" ip ${what} | sed -E 's/ (expires|valid_lft|preferred_lft) [^ ]*//g'
+  done
+}
+
+# state_is HOST FILE: fails the test, with the difference, when the host does not come to be what FILE says.
+state_is() {
+  local try
+  for ((try = 0; try < 40 * E2E_SLOWNESS; try++)); do
+    ! diff "$2" <(host_state "$1") >"${T}/state.diff" || return 0
+    sleep 0.05
+  done
+  fail "$1 is not what it was: $(cat "${T}/state.diff")"
+}
+
 # --- traffic -----------------------------------------------------------------------------------
 
 # ping_ok HOST ADDRESS [COUNT [ping options...]]: every echo comes back. Packets sent before the
@@ -346,6 +389,29 @@ handshake_time() { wg show "$1" latest-handshakes | awk -v key="$2" '$1 == key {
 # uapi IFACE: sends standard input as one request, prints the answer.
 uapi() { socat -t 2 - "UNIX-CONNECT:/run/wireguard/$1.sock"; }
 
+# tell_who HOST [NAME]: a web server there, on every address, that says NAME (or HOST) on port 8080. `/slow`: that, and
+# then a line every tenth of a second for as long as somebody reads.
+tell_who() {
+  ip netns exec "$1" python3 "${E2E_DIR}/who.py" "${2:-$1}" >"${T}/who-$1.log" 2>&1 &
+  wait_for "the web server of $1" 10 on "$1" curl -s -m 1 http://127.0.0.1:8080/
+}
+
+# who HOST ADDRESS [curl options...]: which web server answers there; "nobody" when none does.
+who() {
+  local name="$1" to="$2"
+  shift 2
+  [[ "${to}" != *:* ]] || to="[${to}]"
+  on "${name}" curl -s -m $((2 * E2E_SLOWNESS)) "$@" "http://${to}:8080/" || echo nobody
+}
+
+# who_is HOST ADDRESS NAME SECONDS [curl options...]: it comes to be that one.
+who_is() {
+  local name="$1" to="$2" wanted="$3" seconds="$4"
+  shift 4
+  wait_for "${wanted} to answer ${name} at ${to}" "${seconds}" answered_by "${name}" "${to}" "${wanted}" "$@"
+}
+answered_by() { [[ "$(who "$1" "$2" "${@:4}")" == "$3" ]]; }
+
 # capture HOST IFACE FILE FILTER...: tcpdump into FILE (text, one packet a line), ready when it returns.
 capture() {
   local name="$1" iface="$2" file="$3"
@@ -355,10 +421,10 @@ capture() {
   wait_for "tcpdump on ${iface}" 5 grep -q 'listening on' "${file}.state"
 }
 
-# end_capture: ends the last capture; its file is complete when this returns. tcpdump ends its output with an empty
+# end_capture [PID]: ends that capture, or the last one; its file is complete when this returns. tcpdump ends its output with an empty
 # line when it is interrupted, so "nothing was captured" is `captured_nothing FILE`, not an empty file.
 end_capture() {
-  kill "${capture_pid}" 2>/dev/null || true
-  wait "${capture_pid}" 2>/dev/null || true
+  kill "${1:-${capture_pid}}" 2>/dev/null || true
+  wait "${1:-${capture_pid}}" 2>/dev/null || true
 }
 captured_nothing() { ! grep -q . "$1"; }
