@@ -15,14 +15,6 @@ namespace {
 
 using config::Config;
 
-SetEntry entry_of(const IpPrefix& prefix) {
-  SetEntry entry;
-  std::memcpy(entry.address, prefix.address.bytes.data(), sizeof(entry.address));
-  entry.length = prefix.length;
-  entry.v4 = prefix.address.family == Family::v4;
-  return entry;
-}
-
 // Builds the parts of one policy, which look each other's numbers up.
 class Builder {
  public:
@@ -190,7 +182,7 @@ AddressCondition Builder::addresses_of(const config::Addresses& from) const {
   AddressCondition condition;
   condition.negated = from.negated;
   for (const IpPrefix& prefix : from.prefixes) {
-    condition.prefixes.push_back(entry_of(prefix));
+    condition.prefixes.push_back(set_entry(prefix));
   }
   for (const std::string& set : from.sets) {
     condition.sets.push_back(&assets_.set(set));

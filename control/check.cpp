@@ -5,7 +5,6 @@
 
 #include "control/build.h"
 #include "control/loop_check.h"
-#include "control/policy_assets.h"
 
 namespace sallyport {
 namespace {
@@ -14,15 +13,16 @@ std::string count(size_t number, const char* noun) {
   return std::to_string(number) + " " + noun + (number == 1 ? "" : "s");
 }
 
-// What the file refers to, and what it would do.
-void check_beyond(const config::Config& config, std::vector<config::Problem>& problems) {
-  check_keys(config, /*with_credentials=*/false, problems);
-  const PolicyAssets::Prepared sets = PolicyAssets::prepare(config, problems);
+}  // namespace
+
+PolicyAssets::Prepared check_beyond(const config::Config& config, bool with_credentials,
+                                    std::vector<config::Problem>& problems) {
+  PolicyAssets::Prepared sets = PolicyAssets::prepare(config, problems);
+  check_keys(config, with_credentials, problems);
   check_loops(
       config, [&](const std::string& set) -> const auto& { return sets.entries(set); }, problems);
+  return sets;
 }
-
-}  // namespace
 
 std::string check_summary(const config::Config& config) {
   size_t peers = 0;
@@ -38,7 +38,7 @@ std::string check_summary(const config::Config& config) {
 int run_check(const std::string& path) {
   config::ReadResult read = config::read_file(path);
   if (read.ok()) {
-    check_beyond(read.config, read.errors);
+    check_beyond(read.config, /*with_credentials=*/false, read.errors);
   }
   for (const config::Problem& warning : read.warnings) {
     std::fprintf(stderr, "%s (warning)\n", config::to_text(warning).c_str());

@@ -5,10 +5,17 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "control/config.h"
+#include "control/policy_assets.h"
 
 namespace sallyport {
+
+// What a checked configuration refers to, and what it would do: list files, keys (build.h says which), loops. The sets that
+// were read for it are built, and not in force.
+PolicyAssets::Prepared check_beyond(const config::Config& config, bool with_credentials,
+                                    std::vector<config::Problem>& problems);
 
 // Returns the program's exit status: 0 when the file can be used.
 int run_check(const std::string& path);

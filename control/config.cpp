@@ -8,6 +8,7 @@
 #include "control/config_wg_quick.h"
 #include "control/interface_name.h"
 #include "control/limits.h"
+#include "control/load_progress.h"
 #include "control/uapi.h"
 
 namespace sallyport::config {
@@ -25,6 +26,14 @@ std::string to_text(const Problem& problem) {
   std::string text = to_text(problem.where);
   text += text.empty() ? "" : ": ";
   return text + problem.key + (problem.key.empty() ? "" : ": ") + problem.text;
+}
+
+std::vector<std::string> to_texts(const std::vector<Problem>& problems) {
+  std::vector<std::string> texts;
+  for (const Problem& problem : problems) {
+    texts.push_back(to_text(problem));
+  }
+  return texts;
 }
 
 namespace {
@@ -175,14 +184,16 @@ ReadResult read_file(const std::string& path) {
   return result;
 }
 
-std::vector<Set::Entry> read_set_list(const std::string& path, std::vector<Problem>& errors) {
+std::vector<Set::Entry> read_set_list(const std::string& path, std::vector<Problem>& errors,
+                                      LoadProgress* progress) {
   std::vector<Set::Entry> entries;
-  const auto text = read_whole(path, kSetListBytesMax);
+  const auto text = read_whole(path, kSetListBytesMax, nullptr, progress);
   if (!text) {
     errors.push_back({{path, 0}, "", text.error().text});
     return entries;
   }
   constexpr ptrdiff_t kReservedMax = 1'000'000;  // a file of blank lines asks for nothing
+  constexpr unsigned kLinesAStep = 4096;
   entries.reserve(static_cast<size_t>(std::min(std::ranges::count(*text, '\n') + 1, kReservedMax)));
   size_t bad = 0;
   unsigned line = 0;
@@ -190,7 +201,10 @@ std::vector<Set::Entry> read_set_list(const std::string& path, std::vector<Probl
     const size_t end = std::min(text->find('\n', begin), text->size());
     std::string_view words = std::string_view(*text).substr(begin, end - begin);
     begin = end + 1;
-    ++line;
+    if (++line % kLinesAStep == 0 && progress != nullptr &&
+        !progress->step(LoadProgress::Phase::reading, begin, text->size())) {
+      return entries;
+    }
     words = trimmed(words.substr(0, words.find('#')));
     if (words.empty()) {
       continue;
@@ -198,7 +212,7 @@ std::vector<Set::Entry> read_set_list(const std::string& path, std::vector<Probl
     const bool hole = words.starts_with('!');
     const auto prefix = parse_prefix(trimmed(words.substr(hole)));
     if (prefix) {
-      entries.push_back({*prefix, hole, {{}, line}});
+      entries.push_back({*prefix, hole});
     } else if (++bad <= kSetListErrorsMax) {
       errors.push_back({{path, line}, "", prefix.error().text});
     }

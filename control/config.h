@@ -20,6 +20,10 @@
 #include "dataplane/engine.h"
 #include "dataplane/net/address.h"
 
+namespace sallyport {
+class LoadProgress;
+}
+
 namespace sallyport::config {
 
 // A place in a file. Lines count from 1; 0 is "the file as a whole".
@@ -37,6 +41,7 @@ struct Problem {
 };
 
 std::string to_text(const Problem& problem);  // "wglan.toml:12: tunnel.wg0.mtu: ..."
+std::vector<std::string> to_texts(const std::vector<Problem>& problems);
 
 // A value and where it stands. Absent: `where.line` is 0 and `value` is the default.
 template <class T>
@@ -98,10 +103,9 @@ struct Tunnel {
 
 struct Set {
   std::string name;
-  struct Entry {
+  struct Entry {  // no `where`: there may be a million
     IpPrefix prefix;
     bool hole = false;
-    Where where;
   };
   std::vector<Entry> entries;  // inline ones
   std::string file;            // a list file, absolute or relative to the config; may be empty
@@ -267,8 +271,8 @@ std::string beside(std::string_view file, std::string_view path);
 Result<KeyBytes> load_key(const KeySource& source);
 
 // A list file (beside(set.where.file, set.file)): one prefix or `!prefix` a line, `#` comments. Every bad line is an error; of
-// a million lines at most 20 are named. The entries' where has the line alone, since a million copies of a path weigh more
-// than the prefixes.
-std::vector<Set::Entry> read_set_list(const std::string& path, std::vector<Problem>& errors);
+// a million lines at most 20 are named. Once `progress` says to give up, what comes back is of no use.
+std::vector<Set::Entry> read_set_list(const std::string& path, std::vector<Problem>& errors,
+                                      LoadProgress* progress = nullptr);
 
 }  // namespace sallyport::config

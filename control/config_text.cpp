@@ -1,6 +1,7 @@
 #include "control/config_text.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <charconv>
 
 #include "control/limits.h"
+#include "control/load_progress.h"
 #include "control/uapi.h"
 #include "crypto/secret.h"
 #include "dataplane/base/descriptor.h"
@@ -363,11 +365,30 @@ Result<EndpointText> parse_endpoint_text(std::string_view text) {
 
 // -- Files
 
-Result<std::string> read_whole(const std::string& path, size_t bytes_max, unsigned* mode) {
+namespace {
+
+// Until there is something to read, or nobody writes any more. False: given up meanwhile.
+bool wait_for_bytes(int fd, const LoadProgress* progress) {
+  constexpr int kLookEvery = 100;  // ms
+  pollfd one{fd, POLLIN, 0};
+  for (;;) {
+    if (progress != nullptr && progress->cancelled()) {
+      return false;
+    }
+    if (const int got = poll(&one, 1, kLookEvery); got > 0 || (got < 0 && errno != EINTR)) {
+      return true;  // an error shows when it is read
+    }
+  }
+}
+
+}  // namespace
+
+Result<std::string> read_whole(const std::string& path, size_t bytes_max, unsigned* mode,
+                               const LoadProgress* progress) {
   if (path.find('\0') != std::string::npos) {
     return fail(quoted(path) + " is no path");
   }
-  const Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat status = {};
   if (fd.get() < 0 || fstat(fd.get(), &status) != 0) {
     return fail_errno("cannot read " + path);
@@ -382,11 +403,21 @@ Result<std::string> read_whole(const std::string& path, size_t bytes_max, unsign
   std::string text;
   text.reserve(std::min(static_cast<size_t>(status.st_size), bytes_max) + 1);
   std::array<char, 64 * 1024> block;
-  ssize_t got = 0;
-  while ((got = read(fd.get(), block.data(), block.size())) > 0 && text.size() <= bytes_max) {
+  ssize_t got = -1;
+  int error = ECANCELED;
+  while (wait_for_bytes(fd.get(), progress)) {
+    got = read(fd.get(), block.data(), block.size());
+    error = errno;
+    if (got < 0 && (error == EAGAIN || error == EINTR)) {
+      continue;
+    }
+    if (got <= 0 || text.size() > bytes_max) {
+      break;
+    }
     text.append(block.data(), static_cast<size_t>(got));
+    got = -1;
+    error = ECANCELED;
   }
-  const int error = errno;
   crypto::secure_zero(block.data(), block.size());
   if (got < 0 || text.size() > bytes_max) {
     wipe(text);

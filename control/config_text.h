@@ -18,6 +18,10 @@
 #include "control/config.h"
 #include "dataplane/base/result.h"
 
+namespace sallyport {
+class LoadProgress;
+}
+
 namespace sallyport::config {
 
 std::string_view trimmed(std::string_view text);  // without blanks at either end
@@ -51,7 +55,9 @@ Result<Masked> parse_masked(std::string_view text, uint32_t max, uint32_t defaul
 // Names that are not interfaces: of sets, exits, tables, rules and peers. An empty string: nothing wrong.
 std::string name_problem(std::string_view name);
 
-// The whole of a file of at most `bytes_max`. Directories and devices are refused, pipes are read to their end.
-Result<std::string> read_whole(const std::string& path, size_t bytes_max, unsigned* mode = nullptr);
+// The whole of a file of at most `bytes_max`. Directories and devices are refused, pipes are read to their end, which is given
+// up once `progress` says so.
+Result<std::string> read_whole(const std::string& path, size_t bytes_max, unsigned* mode = nullptr,
+                               const LoadProgress* progress = nullptr);
 
 }  // namespace sallyport::config

@@ -310,7 +310,7 @@ void read_set(Section& section, std::string_view name, Config& config) {
   Set& set = config.sets.emplace_back();
   set.name = name;
   set.where = section.where();
-  section.texts("prefixes", [&](std::string_view text, unsigned line) {
+  section.texts("prefixes", [&](std::string_view text, unsigned) {
     const Member member = member_of(text);
     if (member.set) {
       return quoted(text) + ": a set does not contain sets; name both where they are used";
@@ -319,7 +319,7 @@ void read_set(Section& section, std::string_view name, Config& config) {
     if (!prefix) {
       return prefix.error().text;
     }
-    set.entries.push_back({*prefix, member.negated, {section.where().file, line}});
+    set.entries.push_back({*prefix, member.negated});
     return std::string();
   });
   if (section.text("file", set.file) && set.file.empty()) {

@@ -23,8 +23,7 @@ std::string with_port(const IpAddress& address, std::optional<uint16_t> port) {
 
 // The entry of this length that covers the address.
 std::string entry_text(const IpAddress& address, uint32_t length) {
-  const auto prefix = parse_prefix(to_text(address) + "/" + std::to_string(length));
-  return prefix ? to_text(*prefix) : "/" + std::to_string(length);
+  return to_text(prefix_of(address, length));
 }
 
 std::string name_of(const std::vector<std::string>& names, uint32_t number) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "control/capture.h"
+#include "control/check.h"
 #include "control/loop_check.h"
 #include "control/reverse_path.h"
 #include "control/uapi.h"
@@ -38,11 +39,7 @@ EngineOptions engine_options(unsigned workers) {
 
 std::unexpected<ControlFailure> refuse(const std::string& file,
                                        const std::vector<config::Problem>& problems) {
-  std::vector<std::string> lines;
-  for (const config::Problem& problem : problems) {
-    lines.push_back(config::to_text(problem));
-  }
-  return control_fail(file + " is refused, and nothing has changed", std::move(lines));
+  return control_fail(file + " is refused, and nothing has changed", config::to_texts(problems));
 }
 
 }  // namespace
@@ -98,11 +95,7 @@ GatewayTunnel* Gateway::tunnel(const std::string& name) const {
 Gateway::Outcome Gateway::prepare(const config::Config& config, Fresh& fresh) {
   std::vector<config::Problem> errors;
   fresh.lists = watch_lists(config);
-  fresh.sets = PolicyAssets::prepare(config, errors);
-  check_keys(config, /*with_credentials=*/true, errors);
-  check_loops(
-      config, [&](const std::string& set) -> const auto& { return fresh.sets.entries(set); },
-      errors);
+  fresh.sets = check_beyond(config, /*with_credentials=*/true, errors);
   if (!errors.empty()) {
     return refuse(config.file, errors);
   }

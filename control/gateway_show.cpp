@@ -53,7 +53,7 @@ Json show_rules(const PolicyNames& names, const Policy* policy) {
   return list;
 }
 
-Json show_sets(const config::Config& config, const PolicyAssets& assets) {
+Json show_sets(const config::Config& config, const PolicyAssets& assets, const SetLoader& loader) {
   Json list = Json::array();
   for (const config::Set& set : config.sets) {
     const SetFacts& facts = assets.facts(set.name);
@@ -64,6 +64,7 @@ Json show_sets(const config::Config& config, const PolicyAssets& assets) {
                     {"source", facts.source},
                     {"loaded_at", facts.loaded_at / kSecond},
                     {"loads", facts.loads},
+                    {"loading", loader.progress(set.name).value_or("")},
                     {"error", facts.error}});
   }
   return list;
@@ -144,17 +145,6 @@ void add_drops(Json& list, const Json& drops, const Json& labels) {
   }
 }
 
-template <class Counts>
-Json drops_of(const Counts& counts) {
-  Json drops = Json::object();
-  for (size_t i = 1; i < counts.size(); ++i) {
-    if (counts[i] != 0) {
-      drops[std::string(drop_name(static_cast<DropReason>(i)))] = counts[i];
-    }
-  }
-  return drops;
-}
-
 // The mark and the device the host would send a sealed packet with.
 Json outer_json(const config::Config& config, const config::Tunnel* tunnel,
                 const Explanation& explanation, uint16_t listen_port, size_t inner_bytes) {
@@ -195,7 +185,7 @@ ControlResult Gateway::show(const std::string& what) const {
     return show_rules(names_, policy);
   }
   if (what == "sets") {
-    return show_sets(config_, assets_);
+    return show_sets(config_, assets_, loader_);
   }
   if (what == "tables") {
     return show_tables(config_);
@@ -215,13 +205,13 @@ ControlResult Gateway::show(const std::string& what) const {
         }
       }
       if (!std::exchange(workers_told, true)) {  // they serve all tunnels
-        add_drops(list, drops_of(sum), Json::object());
+        add_drops(list, drops_json(sum), Json::object());
       }
-      add_drops(list, drops_of(status.handshaker.drops), {{"tunnel", name}});
+      add_drops(list, drops_json(status.handshaker.drops), {{"tunnel", name}});
       TunnelState state = engine_.describe(its->number());
       for (const PeerState& peer : state.peers) {
         add_drops(
-            list, drops_of(peer.drops),
+            list, drops_json(peer.drops),
             {{"tunnel", name}, {"peer", peer_name(tunnel_of(config_, name), peer.public_key)}});
       }
       wipe(state);
@@ -322,17 +312,13 @@ Result<PacketToExplain> locate(const PacketQuery& query, const config::Config& c
     out.tunnel = found->second;
     return out;
   }
-  const auto holds = [](const IpPrefix& prefix, const IpAddress& address) {
-    const auto cut = parse_prefix(to_text(address) + "/" + std::to_string(prefix.length));
-    return prefix.address.family == address.family && cut && *cut == prefix;
-  };
   if (!iif.empty() && iif != "host") {
     for (const config::Tunnel& tunnel : config.tunnels) {
       const config::Peer* best = nullptr;
       unsigned length = 0;
       for (const config::Peer& peer : tunnel.peers) {
         for (const IpPrefix& prefix : peer.allowed_ips) {
-          if (tunnel.name == iif && holds(prefix, query.from->address) &&
+          if (tunnel.name == iif && prefix.contains(query.from->address) &&
               (best == nullptr || prefix.length > length)) {
             best = &peer;
             length = prefix.length;
@@ -355,7 +341,7 @@ Result<PacketToExplain> locate(const PacketQuery& query, const config::Config& c
   const HostRoute* best = nullptr;
   const std::vector<HostRoute> routes = captured_routes(config, entries, links);
   for (const HostRoute& route : routes) {
-    if (holds(route.prefix, query.to->address) &&
+    if (route.prefix.contains(query.to->address) &&
         (best == nullptr || route.prefix.length > best->prefix.length)) {
       best = &route;
     }
@@ -457,11 +443,7 @@ ControlResult Gateway::explain(const PacketQuery& query) {
 ControlResult explain_offline(const std::string& config_file, const PacketQuery& query) {
   const config::ReadResult read = config::read_file(config_file);
   const auto refuse = [&](const std::vector<config::Problem>& problems) {
-    std::vector<std::string> lines;
-    for (const config::Problem& problem : problems) {
-      lines.push_back(config::to_text(problem));
-    }
-    return control_fail(config_file + " has errors", std::move(lines));
+    return control_fail(config_file + " has errors", config::to_texts(problems));
   };
   if (!read.ok()) {
     return refuse(read.errors);

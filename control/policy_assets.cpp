@@ -10,47 +10,45 @@
 namespace sallyport {
 namespace {
 
-SetEntry entry_of(const config::Set::Entry& from) {
-  SetEntry entry;
-  std::memcpy(entry.address, from.prefix.address.bytes.data(), sizeof(entry.address));
-  entry.length = from.prefix.length;
-  entry.v4 = from.prefix.address.family == Family::v4;
-  entry.hole = from.hole;
-  return entry;
-}
-
-bool go_on(void* cancelled, size_t, size_t) {
-  const auto* flag = static_cast<const std::atomic<bool>*>(cancelled);
-  return flag == nullptr || !flag->load(std::memory_order_relaxed);
+bool go_on(void* progress, size_t done, size_t total) {
+  return static_cast<LoadProgress*>(progress)->step(LoadProgress::Phase::building, done, total);
 }
 
 // Its content is null when it was cancelled.
 PolicyAssets::Prepared::One prepare_one(const config::Set& set,
                                         std::vector<config::Problem>& errors,
-                                        const std::atomic<bool>* cancelled) {
+                                        LoadProgress& progress) {
   PolicyAssets::Prepared::One one;
   one.name = set.name;
   one.facts.source = "config";
   one.facts.loaded_at = now_wall();
   if (!set.file.empty()) {
     one.facts.source = config::beside(set.where.file, set.file);
-    one.entries = config::read_set_list(one.facts.source, errors);
+    one.entries = config::read_set_list(one.facts.source, errors, &progress);
   }
   // Inline entries come last and so win over equal ones of the list.
   one.entries.insert(one.entries.end(), set.entries.begin(), set.entries.end());
   std::vector<SetEntry> entries;
   entries.reserve(one.entries.size());
   for (const config::Set::Entry& each : one.entries) {
-    entries.push_back(entry_of(each));
+    entries.push_back(set_entry(each.prefix, each.hole));
     ++(each.hole ? one.facts.holes : one.facts.prefixes);
   }
-  one.content =
-      PrefixSet::Content::build(entries, go_on, const_cast<std::atomic<bool>*>(cancelled));
+  one.content = PrefixSet::Content::build(entries, go_on, &progress);
   one.facts.memory_bytes = one.content == nullptr ? 0 : one.content->memory_bytes();
   return one;
 }
 
 }  // namespace
+
+SetEntry set_entry(const IpPrefix& prefix, bool hole) {
+  SetEntry entry;
+  std::memcpy(entry.address, prefix.address.bytes.data(), sizeof(entry.address));
+  entry.length = prefix.length;
+  entry.v4 = prefix.address.family == Family::v4;
+  entry.hole = hole;
+  return entry;
+}
 
 PolicyAssets::~PolicyAssets() {
   rcu_barrier_all();
@@ -71,18 +69,19 @@ PolicyAssets::Prepared PolicyAssets::prepare(const config::Config& config,
                                              std::vector<config::Problem>& errors) {
   Prepared prepared;
   for (const config::Set& set : config.sets) {
-    prepared.sets.push_back(prepare_one(set, errors, nullptr));
+    LoadProgress progress(set.name);
+    prepared.sets.push_back(prepare_one(set, errors, progress));
   }
   return prepared;
 }
 
 PolicyAssets::Prepared PolicyAssets::prepare(const config::Set& set,
                                              std::vector<config::Problem>& errors,
-                                             const std::atomic<bool>* cancelled) {
+                                             LoadProgress& progress) {
   Prepared prepared;
-  Prepared::One one = prepare_one(set, errors, cancelled);
+  Prepared::One one = prepare_one(set, errors, progress);
   // A small set is built before anybody asks whether to go on.
-  if (one.content != nullptr && go_on(const_cast<std::atomic<bool>*>(cancelled), 0, 0)) {
+  if (one.content != nullptr && !progress.cancelled()) {
     prepared.sets.push_back(std::move(one));
   }
   return prepared;

@@ -9,18 +9,21 @@
 // Thread rules: control's thread. Sets are read by workers meanwhile (table/prefix_set.h).
 #pragma once
 
-#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "control/config.h"
+#include "control/load_progress.h"
 #include "dataplane/base/clock.h"
 #include "dataplane/table/affinity_table.h"
 #include "dataplane/table/prefix_set.h"
 
 namespace sallyport {
+
+// A prefix of a configuration, as tables take it.
+SetEntry set_entry(const IpPrefix& prefix, bool hole = false);
 
 // What `show sets` says beside the set itself.
 struct SetFacts {
@@ -40,8 +43,7 @@ class PolicyAssets {
       std::string name;
       std::unique_ptr<PrefixSet::Content> content;
       SetFacts facts;
-      std::vector<config::Set::Entry>
-          entries;  // for whoever mirrors the set (control/host_routes.h)
+      std::vector<config::Set::Entry> entries;  // for routes of the host, and the loop proof
     };
     std::vector<One> sets;
 
@@ -52,9 +54,9 @@ class PolicyAssets {
 
   // Reads the list files and builds every set of the configuration; problems go to `errors`.
   static Prepared prepare(const config::Config& config, std::vector<config::Problem>& errors);
-  // One set, because its list file changed. Gives up, and returns no set, when `cancelled` becomes true. Any thread.
+  // One set, because its list file changed. Returns no set when it was cancelled. Any thread.
   static Prepared prepare(const config::Set& set, std::vector<config::Problem>& errors,
-                          const std::atomic<bool>* cancelled = nullptr);
+                          LoadProgress& progress);
   void commit(Prepared prepared);
 
   // Before commit() too: an empty set stands there until its content comes.

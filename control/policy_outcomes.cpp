@@ -22,15 +22,6 @@ bool before(const IpAddress& a, const IpAddress& b) {
   return std::tie(a.family, a.bytes) < std::tie(b.family, b.bytes);
 }
 
-bool covers(const IpPrefix& prefix, const IpAddress& address) {
-  if (prefix.address.family != address.family) {
-    return false;
-  }
-  const Ranges::Range range = range_of(prefix);
-  const WideNumber number = wide(address);
-  return range.first <= number && number <= range.last;
-}
-
 // As dataplane/path/route.cpp has it.
 bool is_private(const IpAddress& to) {
   static const std::vector<IpPrefix> prefixes = [] {
@@ -41,7 +32,7 @@ bool is_private(const IpAddress& to) {
     }
     return out;
   }();
-  return std::ranges::any_of(prefixes, [&](const IpPrefix& each) { return covers(each, to); });
+  return std::ranges::any_of(prefixes, [&](const IpPrefix& each) { return each.contains(to); });
 }
 
 bool matches(const config::Masked& condition, uint32_t value) {
@@ -114,7 +105,7 @@ size_t Destinations::place(const IpAddress& address) const {
 template <class Fn>
 void Destinations::for_each_in(const IpPrefix& prefix, Fn&& fn) {
   size_t steps = 1;
-  for (size_t i = place(prefix.address); i < addresses_.size() && covers(prefix, addresses_[i]);
+  for (size_t i = place(prefix.address); i < addresses_.size() && prefix.contains(addresses_[i]);
        ++i, ++steps) {
     fn(i);
   }
@@ -241,7 +232,7 @@ bool PolicyOutcomes::may_match(const Rule& rule, const PartlyKnown& packet, uint
 bool PolicyOutcomes::holds(const config::Addresses& to, const IpAddress& address) {
   return !to.asks() ||
          (std::ranges::any_of(to.prefixes,
-                              [&](const IpPrefix& each) { return covers(each, address); }) ||
+                              [&](const IpPrefix& each) { return each.contains(address); }) ||
           std::ranges::any_of(to.sets, [&](const std::string& set) {
             return destinations_.in_set(set, address).member();
           })) != to.negated;
@@ -265,7 +256,7 @@ const Ranges& PolicyOutcomes::sources_of(size_t rule, Family family) {
   }
   std::vector<config::Set::Entry> literals;
   for (const IpPrefix& prefix : from.prefixes) {
-    literals.push_back({prefix, false, {}});
+    literals.push_back({prefix, false});
   }
   out = Ranges::members(literals, family);
   for (const std::string& set : from.sets) {
@@ -346,7 +337,7 @@ std::optional<std::string> PolicyOutcomes::ask_table(const Rule& rule,
   for (const config::Route& route : table.routes) {
     for (const IpPrefix& prefix : route.prefixes) {
       // A prefix comes before a set that is as long, wherever they stand.
-      if (covers(prefix, destination) &&
+      if (prefix.contains(destination) &&
           (prefix.length > longest || (prefix.length == longest && by_set))) {
         longest = prefix.length;
         exit = &route.exit;

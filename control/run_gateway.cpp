@@ -27,14 +27,6 @@ namespace {
 namespace asio = boost::asio;
 using boost::system::error_code;
 
-std::vector<std::string> lines_of(const std::vector<config::Problem>& problems) {
-  std::vector<std::string> lines;
-  for (const config::Problem& problem : problems) {
-    lines.push_back(config::to_text(problem));
-  }
-  return lines;
-}
-
 class RunningGateway {
  public:
   RunningGateway(const GatewayOptions& options, std::string socket_path, unsigned workers,
@@ -83,12 +75,12 @@ class RunningGateway {
 
  private:
   Gateway::Outcome adopt(const config::ReadResult& read) {
-    for (const std::string& line : lines_of(read.warnings)) {
+    for (const std::string& line : config::to_texts(read.warnings)) {
       spdlog::warn("{}", line);
     }
     if (!read.ok()) {
       return control_fail(options_.config + " is refused, and nothing has changed",
-                          lines_of(read.errors));
+                          config::to_texts(read.errors));
     }
     notify_.watchdog();  // a million routes take a while
     Gateway::Outcome applied = gateway_.apply(read.config);
@@ -111,7 +103,7 @@ class RunningGateway {
     if (what == "diff") {
       const config::ReadResult read = config::read_file(request.at("config"));
       if (!read.ok()) {
-        return control_fail("it is no configuration", lines_of(read.errors));
+        return control_fail("it is no configuration", config::to_texts(read.errors));
       }
       return Json(config::diff(gateway_.config(), read.config));
     }

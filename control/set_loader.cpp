@@ -34,6 +34,14 @@ void SetLoader::load(config::Set set) {
   wake_.notify_one();
 }
 
+std::optional<std::string> SetLoader::progress(const std::string& set) const {
+  const std::lock_guard lock(mutex_);
+  if (current_ != nullptr && current_->set() == set) {
+    return current_->text();
+  }
+  return std::nullopt;
+}
+
 void SetLoader::deliver(PolicyAssets::Prepared prepared, std::vector<config::Problem> problems) {
   struct Delivery {
     PolicyAssets::Prepared prepared;
@@ -60,10 +68,13 @@ void SetLoader::run() {
     }
     const config::Set set = std::move(waiting_.front());
     waiting_.pop_front();
+    LoadProgress progress(set.name, &ending_);
+    current_ = &progress;
     lock.unlock();
     std::vector<config::Problem> problems;
-    PolicyAssets::Prepared prepared = PolicyAssets::prepare(set, problems, &ending_);
+    PolicyAssets::Prepared prepared = PolicyAssets::prepare(set, problems, progress);
     lock.lock();
+    current_ = nullptr;
     if (!ending_.load(std::memory_order_relaxed)) {
       deliver(std::move(prepared), std::move(problems));
     }

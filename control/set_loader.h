@@ -8,12 +8,15 @@
 // it is destroyed.
 #pragma once
 
+#include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -32,6 +35,8 @@ class SetLoader {
   SetLoader& operator=(const SetLoader&) = delete;
 
   void load(config::Set set);
+  // The set that is being loaded, and how far it is ("40 % read"); of another set, or none: absent.
+  std::optional<std::string> progress(const std::string& set) const;
 
  private:
   void run();
@@ -39,9 +44,10 @@ class SetLoader {
 
   boost::asio::io_context& context_;
   std::shared_ptr<Done> done_;  // handlers hold it weakly
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<config::Set> waiting_;
+  const LoadProgress* current_ = nullptr;
   std::atomic<bool> ending_{false};
   std::thread thread_;  // from the first load() on
 };

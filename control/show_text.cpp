@@ -133,11 +133,12 @@ std::string rules_text(const Json& rules) {
 }
 
 std::string sets_text(const Json& sets) {
-  Columns columns({"set", ">prefixes", ">holes", ">memory", "loaded", "source", "error"});
+  Columns columns(
+      {"set", ">prefixes", ">holes", ">memory", "loaded", "source", "loading", "error"});
   for (const Json& set : sets) {
     columns.row({word(set, "name"), word(set, "prefixes"), word(set, "holes"),
                  bytes(set, "memory_bytes"), word(set, "loaded_at"), word(set, "source"),
-                 word(set, "error")});
+                 word(set, "loading"), word(set, "error")});
   }
   return columns.text();
 }

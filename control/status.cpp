@@ -13,17 +13,6 @@ namespace {
 
 // -- JSON
 
-template <class Counts>
-Json drops_json(const Counts& counts) {
-  Json drops = Json::object();
-  for (size_t i = 1; i < counts.size(); ++i) {
-    if (counts[i] != 0) {
-      drops[std::string(drop_name(static_cast<DropReason>(i)))] = counts[i];
-    }
-  }
-  return drops;
-}
-
 double seconds(Time time) {
   return std::round(static_cast<double>(time) / kMicrosecond) / 1e6;
 }

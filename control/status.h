@@ -24,6 +24,18 @@ struct StatusFacts {
 
 Json status_json(const StatusFacts& facts, const TunnelState& tunnel, const EngineStatus& engine);
 
+// Losses by name, of an array by DropReason; only those that happened.
+template <class Counts>
+Json drops_json(const Counts& counts) {
+  Json drops = Json::object();
+  for (size_t i = 1; i < counts.size(); ++i) {
+    if (counts[i] != 0) {
+      drops[std::string(drop_name(static_cast<DropReason>(i)))] = counts[i];
+    }
+  }
+  return drops;
+}
+
 // `earlier` is a report taken a moment before, for the load of just now.
 std::string status_text(const Json& report, const Json& earlier);
 

@@ -55,6 +55,22 @@ IpAddress IpAddress::v6(const void* network_order) {
   return address;
 }
 
+bool IpPrefix::contains(Family family, const uint8_t* bytes) const {
+  if (address.family != family) {
+    return false;
+  }
+  const size_t whole = length / 8;
+  const unsigned rest = length % 8;
+  return std::memcmp(address.bytes.data(), bytes, whole) == 0 &&
+         (rest == 0 || ((address.bytes[whole] ^ bytes[whole]) >> (8 - rest)) == 0);
+}
+
+IpPrefix prefix_of(const IpAddress& address, unsigned length) {
+  IpPrefix prefix{address, static_cast<uint8_t>(length)};
+  clear_host_bits(prefix);
+  return prefix;
+}
+
 Result<IpAddress> parse_address(std::string_view text) {
   char copy[INET6_ADDRSTRLEN];
   if (text.size() < sizeof(copy) && text.find('\0') == std::string_view::npos) {

@@ -37,7 +37,13 @@ struct IpPrefix {
   uint8_t length = 0;
 
   bool operator==(const IpPrefix&) const = default;
+  // `bytes` in network order, as many as the family has.
+  bool contains(Family family, const uint8_t* bytes) const;
+  bool contains(const IpAddress& other) const { return contains(other.family, other.bytes.data()); }
 };
+
+// The prefix of this length that the address lies in.
+IpPrefix prefix_of(const IpAddress& address, unsigned length);
 
 // Where an outer datagram goes or came from, and by which of our addresses: `local` and `interface`
 // are what IP_PKTINFO said of the last authenticated packet, and are used as the source of replies

@@ -37,9 +37,13 @@ bool is_there(const Context& context, TunnelNumber number) {
          context.snapshot->tunnels[number].tunnel != nullptr;
 }
 
+uint8_t& hops_left(const Run& run) {
+  return run.head[run.family == Family::v4 ? 8 : 7];
+}
+
 // Beyond this function the packet has been through a router. False: it may go no further.
 bool count_down(Run& run) {
-  uint8_t* left = run.head + (run.family == Family::v4 ? 8 : 7);
+  uint8_t* left = &hops_left(run);
   if (*left <= 1) {
     return false;
   }
@@ -72,6 +76,9 @@ void to_peer(Context& context, Run& run, Peer* peer) {
   }
   run.to = peer;
   if (trace != nullptr) {
+    if (run.from != nullptr) {
+      trace->add(TraceStep::What::ttl, 0, hops_left(run));
+    }
     trace->add(TraceStep::What::peer, peer->tunnel, peer->slot,
                peer->tag.load(std::memory_order_relaxed));
   }

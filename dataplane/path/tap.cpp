@@ -8,16 +8,6 @@
 namespace sallyport {
 namespace {
 
-bool holds(const IpPrefix& prefix, Family family, const uint8_t* address) {
-  if (prefix.address.family != family) {
-    return false;
-  }
-  const size_t whole = prefix.length / 8;
-  const unsigned rest = prefix.length % 8;
-  return std::memcmp(prefix.address.bytes.data(), address, whole) == 0 &&
-         (rest == 0 || ((prefix.address.bytes[whole] ^ address[whole]) >> (8 - rest)) == 0);
-}
-
 void begin(Context& context, Run& run, size_t number) {
   Context::Followed& followed = context.followed[number];
   followed.head_bytes = std::min<uint32_t>(run.head_bytes, sizeof(followed.head));
@@ -63,8 +53,8 @@ bool Tap::matches(const Context& context, const Run& run) const {
   if (differs(filter_.sport, key.source_port) || differs(filter_.dport, key.destination_port)) {
     return false;
   }
-  return (!filter_.from.has_value() || holds(*filter_.from, run.family, run.source())) &&
-         (!filter_.to.has_value() || holds(*filter_.to, run.family, run.destination()));
+  return (!filter_.from.has_value() || filter_.from->contains(run.family, run.source())) &&
+         (!filter_.to.has_value() || filter_.to->contains(run.family, run.destination()));
 }
 
 void pick(Context& context) {

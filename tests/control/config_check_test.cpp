@@ -9,6 +9,7 @@
 #include "control/config.h"
 #include "control/limits.h"
 #include "dataplane/table/rule_table.h"
+#include "tests/control/config_texts.h"
 
 namespace sallyport::config {
 namespace {
@@ -16,14 +17,6 @@ namespace {
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
-
-std::string all(const std::vector<Problem>& problems) {
-  std::string text;
-  for (const Problem& problem : problems) {
-    text += to_text(problem) + "\n";
-  }
-  return text;
-}
 
 std::string wrong(const Config& config) {
   std::vector<Problem> problems;

@@ -7,24 +7,13 @@
 #include <string>
 
 #include "control/config.h"
+#include "tests/control/config_texts.h"
 
 namespace sallyport::config {
 namespace {
 
 using testing::HasSubstr;
 using testing::SizeIs;
-
-const std::string kKeyA = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
-const std::string kKeyB = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
-const std::string kKeyC = "gN65BkIKy1eCE9pP1wdc8ROUtkHLF2PfAqYdyYBz6EA=";
-
-std::string all(const std::vector<Problem>& problems) {
-  std::string text;
-  for (const Problem& problem : problems) {
-    text += to_text(problem) + "\n";
-  }
-  return text;
-}
 
 struct Mistake {
   const char* what;

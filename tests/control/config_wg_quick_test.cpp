@@ -6,6 +6,7 @@
 
 #include "control/config.h"
 #include "control/uapi.h"
+#include "tests/control/config_texts.h"
 
 namespace sallyport::config {
 namespace {
@@ -17,17 +18,7 @@ using testing::SizeIs;
 
 const std::string kInterface =
     "[Interface]\nPrivateKey = yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=\n";
-const std::string kKeyB = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
-const std::string kKeyC = "gN65BkIKy1eCE9pP1wdc8ROUtkHLF2PfAqYdyYBz6EA=";
 const std::string kPeer = "[Peer]\nPublicKey = " + kKeyB + "\n";
-
-std::string all(const std::vector<Problem>& problems) {
-  std::string text;
-  for (const Problem& problem : problems) {
-    text += to_text(problem) + "\n";
-  }
-  return text;
-}
 
 ReadResult read(const std::string& text) {
   return read_wg_quick(text, "wg0.conf", "wg0");

@@ -34,7 +34,7 @@ class PolicyAssetsTest : public testing::Test {
     set.name = name;
     for (const std::string& text : inline_entries) {
       const bool hole = text[0] == '!';
-      set.entries.push_back({*parse_prefix(text.substr(hole)), hole, {}});
+      set.entries.push_back({*parse_prefix(text.substr(hole)), hole});
     }
     set.file = file;
     set.where = {(folder_ / "x.toml").string(), 3};
@@ -100,7 +100,8 @@ TEST_F(PolicyAssetsTest, CommitReplacesTheWholeContent) {
   std::vector<config::Problem> errors;
   assets_.set_error("lan", "could not be read");
   EXPECT_EQ(assets_.facts("lan").error, "could not be read");
-  assets_.commit(PolicyAssets::prepare(set("lan", {"192.0.2.0/24"}), errors));
+  LoadProgress progress("lan");
+  assets_.commit(PolicyAssets::prepare(set("lan", {"192.0.2.0/24"}), errors, progress));
   EXPECT_FALSE(holds("lan", "10.0.0.1"));
   EXPECT_TRUE(holds("lan", "192.0.2.1"));
   EXPECT_EQ(assets_.facts("lan").error, "") << "of the last attempt";
@@ -130,11 +131,10 @@ TEST_F(PolicyAssetsTest, ErrorsOfAListNameItsLinesAndChangeNothing) {
 TEST_F(PolicyAssetsTest, OneSetIsGivenUpWhenItIsCancelled) {
   std::vector<config::Problem> errors;
   std::atomic<bool> cancelled{true};
-  EXPECT_THAT(PolicyAssets::prepare(set("lan", {"10.0.0.0/8"}), errors, &cancelled).sets,
-              IsEmpty());
+  LoadProgress progress("lan", &cancelled);
+  EXPECT_THAT(PolicyAssets::prepare(set("lan", {"10.0.0.0/8"}), errors, progress).sets, IsEmpty());
   cancelled = false;
-  EXPECT_THAT(PolicyAssets::prepare(set("lan", {"10.0.0.0/8"}), errors, &cancelled).sets,
-              SizeIs(1));
+  EXPECT_THAT(PolicyAssets::prepare(set("lan", {"10.0.0.0/8"}), errors, progress).sets, SizeIs(1));
   EXPECT_THAT(errors, IsEmpty());
 }
 

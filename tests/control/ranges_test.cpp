@@ -59,10 +59,9 @@ TEST(Ranges, MembersAreThoseOfTheLongestEntry) {
       const auto length = static_cast<unsigned>(24 + random() % 9);
       entries.push_back(
           {*parse_prefix("10.0.0." + std::to_string(random() % 256) + "/" + std::to_string(length)),
-           random() % 2 == 0,
-           {}});
+           random() % 2 == 0});
     }
-    entries.push_back({*parse_prefix("2001:db8::/32"), false, {}});
+    entries.push_back({*parse_prefix("2001:db8::/32"), false});
     const Ranges members = Ranges::members(entries, Family::v4);
     for (unsigned i = 0; i < 256; ++i) {
       int longest = -1;
@@ -82,7 +81,7 @@ TEST(Ranges, MembersAreThoseOfTheLongestEntry) {
 
 TEST(Ranges, ReachTheEndsOfAFamily) {
   const auto entry = [](const char* text, bool hole) {
-    return config::Set::Entry{*parse_prefix(text), hole, {}};
+    return config::Set::Entry{*parse_prefix(text), hole};
   };
   for (const auto& [family, all, low, high] :
        {std::tuple{Family::v4, "0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1"},

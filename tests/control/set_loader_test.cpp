@@ -172,6 +172,27 @@ TEST_F(SetLoaderTest, DestroyedItDeliversNothingMore) {
   EXPECT_THAT(done_, IsEmpty());
 }
 
+TEST_F(SetLoaderTest, DestroyedItGivesUpAPipeThatNobodyWrites) {
+  Pipe pipe(folder_ / "silent.txt");
+  loader_->load(set("silent", "silent.txt"));
+  usleep(50'000);  // it waits for the pipe by now, in all likelihood
+  const auto begin = Clock::now();
+  loader_.reset();
+  EXPECT_LT(Clock::now() - begin, 30s);
+}
+
+TEST_F(SetLoaderTest, SaysWhatItIsAtAndHowFar) {
+  Pipe pipe(folder_ / "slow.txt");
+  EXPECT_EQ(loader_->progress("slow"), std::nullopt);
+  loader_->load(set("slow", "slow.txt"));
+  pipe.wait_for_reader();
+  EXPECT_EQ(loader_->progress("slow"), "0 % read");
+  EXPECT_EQ(loader_->progress("other"), std::nullopt);
+  pipe.finish("192.0.2.0/24\n");
+  wait_for(1);
+  EXPECT_EQ(loader_->progress("slow"), std::nullopt);
+}
+
 TEST_F(SetLoaderTest, DestroyedItGivesUpWhatItReads) {
   {
     std::ofstream list(folder_ / "large.txt");

@@ -209,41 +209,30 @@ class PolicyMaker {
   std::unique_ptr<Policy> policy_;
 };
 
-// Summed over the workers.
-inline uint64_t rule_packets(const Policy& policy, uint32_t rule) {
+// A count of a rule or an exit, summed over the workers.
+using CounterRows = std::vector<std::unique_ptr<PolicyCounter[]>>;
+inline uint64_t counted(const CounterRows& rows, uint32_t number,
+                        std::atomic<uint64_t> PolicyCounter::*count) {
   uint64_t sum = 0;
-  for (const auto& row : policy.rule_counters) {
-    sum += row[rule].packets.load();
+  for (const auto& row : rows) {
+    sum += (row[number].*count).load();
   }
   return sum;
+}
+inline uint64_t rule_packets(const Policy& policy, uint32_t rule) {
+  return counted(policy.rule_counters, rule, &PolicyCounter::packets);
 }
 inline uint64_t rule_bytes(const Policy& policy, uint32_t rule) {
-  uint64_t sum = 0;
-  for (const auto& row : policy.rule_counters) {
-    sum += row[rule].bytes.load();
-  }
-  return sum;
+  return counted(policy.rule_counters, rule, &PolicyCounter::bytes);
 }
 inline uint64_t rule_drops(const Policy& policy, uint32_t rule) {
-  uint64_t sum = 0;
-  for (const auto& row : policy.rule_counters) {
-    sum += row[rule].drops.load();
-  }
-  return sum;
+  return counted(policy.rule_counters, rule, &PolicyCounter::drops);
 }
 inline uint64_t exit_packets(const Policy& policy, uint32_t exit) {
-  uint64_t sum = 0;
-  for (const auto& row : policy.exit_counters) {
-    sum += row[exit].packets.load();
-  }
-  return sum;
+  return counted(policy.exit_counters, exit, &PolicyCounter::packets);
 }
 inline uint64_t exit_drops(const Policy& policy, uint32_t exit) {
-  uint64_t sum = 0;
-  for (const auto& row : policy.exit_counters) {
-    sum += row[exit].drops.load();
-  }
-  return sum;
+  return counted(policy.exit_counters, exit, &PolicyCounter::drops);
 }
 
 // The steps of one kind in a trace, in order.

@@ -77,6 +77,8 @@ TEST_F(TapTest, SeesAPacketFromAPeerAsItCameIn) {
   EXPECT_EQ(Bytes(all[0].head, all[0].head + all[0].head_bytes), packet)
       << "its TTL not yet counted down";
   EXPECT_EQ(steps(all[0].trace, What::rule).size(), 1u);
+  ASSERT_EQ(steps(all[0].trace, What::ttl).size(), 1u) << "it is forwarded";
+  EXPECT_EQ(steps(all[0].trace, What::ttl)[0].a, packet[8] - 1u);
 }
 
 TEST_F(TapTest, KeepsTheBeginningOfWhatIsLong) {
