@@ -88,7 +88,7 @@ Ranges Ranges::members(const std::vector<config::Set::Entry>& entries, Family fa
 
 // Numbers only grow here: what adjoins the last range becomes part of it.
 void Ranges::append(WideNumber first, WideNumber last) {
-  if (!ranges_.empty() && first != 0 && ranges_.back().last >= first - 1) {
+  if (!ranges_.empty() && (first == 0 || ranges_.back().last >= first - 1)) {
     ranges_.back().last = std::max(ranges_.back().last, last);
   } else {
     ranges_.push_back({first, last});

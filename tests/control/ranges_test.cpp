@@ -47,6 +47,14 @@ TEST(Ranges, AgreeWithSetsOfNumbers) {
   }
 }
 
+TEST(Ranges, TwoThatBothBeginAtZeroBecomeOne) {
+  Ranges both(0, 5);
+  both.add(Ranges(0, 9));
+  EXPECT_EQ(both, Ranges(0, 9));
+  both.add(Ranges(0, 3));
+  EXPECT_EQ(both, Ranges(0, 9));
+}
+
 // Prefixes within 10.0.0.0/24, an eight-bit universe: the longest decides, the last of two equal ones.
 TEST(Ranges, MembersAreThoseOfTheLongestEntry) {
   const unsigned seed = std::random_device{}();
