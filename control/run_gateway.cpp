@@ -1,5 +1,6 @@
 #include "control/run_gateway.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 
@@ -259,6 +260,9 @@ int run_gateway(const GatewayOptions& given) {
   start_log(level == nullptr || *level == '\0' ? "info" : level, "run", LogTarget::standard_error);
   signal(SIGPIPE, SIG_IGN);
   hide_memory();
+  // Lists and what is built from them go back to the host when they are freed: left to itself, malloc begins to keep what is as
+  // large as these.
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
   GatewayOptions options = given;
   options.config = std::filesystem::absolute(options.config);
   const auto complain = [](const std::string& text, const std::vector<std::string>& lines = {}) {

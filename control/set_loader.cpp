@@ -68,7 +68,7 @@ void SetLoader::run() {
     }
     const config::Set set = std::move(waiting_.front());
     waiting_.pop_front();
-    LoadProgress progress(set.name, &ending_);
+    LoadProgress progress(set.name, &ending_, LoadProgress::Pace::gentle);
     current_ = &progress;
     lock.unlock();
     std::vector<config::Problem> problems;
