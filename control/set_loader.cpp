@@ -13,7 +13,6 @@ SetLoader::SetLoader(boost::asio::io_context& context, Done done)
     : context_(context), done_(std::make_shared<Done>(std::move(done))) {}
 
 SetLoader::~SetLoader() {
-  done_.reset();
   {
     const std::lock_guard lock(mutex_);
     ending_.store(true, std::memory_order_relaxed);
