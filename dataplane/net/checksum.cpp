@@ -83,4 +83,26 @@ void checksum_replace16(uint8_t* field, uint8_t* word, uint16_t value_network_or
   std::memcpy(field, &updated, 2);
 }
 
+uint64_t checksum_change(uint64_t change, const uint8_t* was, const uint8_t* becomes,
+                         size_t length) {
+  if (std::memcmp(was, becomes, length) == 0) {
+    return change;
+  }
+  return change + static_cast<uint16_t>(~checksum_fold(checksum_add(0, was, length))) +
+         checksum_fold(checksum_add(0, becomes, length));
+}
+
+void checksum_apply(uint8_t* field, uint64_t change, bool udp) {
+  if (change != 0) {
+    checksum_store(field, change + static_cast<uint16_t>(~load16(field)), udp);
+  }
+}
+
+void checksum_apply_partial(uint8_t* field, uint64_t change) {
+  if (change != 0) {
+    const uint16_t sum = checksum_fold(change + load16(field));
+    std::memcpy(field, &sum, 2);
+  }
+}
+
 }  // namespace sallyport

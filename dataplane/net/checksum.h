@@ -28,4 +28,15 @@ void checksum_ipv4(uint8_t* ip, size_t header_bytes);
 // Changes one 16-bit word that a checksum covers (RFC 1624): all three are wire bytes, `word` at an even offset.
 void checksum_replace16(uint8_t* field, uint8_t* word, uint16_t value_network_order);
 
+// What `length` bytes that become others do to a sum that covers them; changes add up. The length is even, and so is the
+// offset of the bytes in what is summed.
+uint64_t checksum_change(uint64_t change, const uint8_t* was, const uint8_t* becomes,
+                         size_t length);
+
+// Applies a change to a checksum field (RFC 1624): no change, no store. `udp`: 0 is written as 0xffff.
+void checksum_apply(uint8_t* field, uint64_t change, bool udp = false);
+
+// The same for a field that holds the pseudo-header's sum only, not complemented (Offload::needs_checksum).
+void checksum_apply_partial(uint8_t* field, uint64_t change);
+
 }  // namespace sallyport

@@ -79,6 +79,26 @@ static_assert(sizeof(IcmpHeader) == 8);
 inline constexpr uint8_t kProtocolIcmp = 1;
 inline constexpr uint8_t kProtocolTcp = 6;
 inline constexpr uint8_t kProtocolUdp = 17;
+inline constexpr uint8_t kProtocolDccp = 33;
 inline constexpr uint8_t kProtocolIcmpv6 = 58;
+inline constexpr uint8_t kProtocolSctp = 132;
+inline constexpr uint8_t kProtocolUdpLite = 136;
+
+// IPv6 extension headers that may stand before the L4 header (RFC 8200 4).
+inline constexpr uint8_t kHopByHop = 0;
+inline constexpr uint8_t kRouting = 43;
+inline constexpr uint8_t kFragment = 44;
+inline constexpr uint8_t kDestinationOptions = 60;
+
+struct Ipv6FragmentHeader {
+  uint8_t next_header;
+  uint8_t reserved;
+  be16 fragment;  // offset in the top thirteen bits, which makes it a number of bytes
+  be32 id;
+};
+static_assert(sizeof(Ipv6FragmentHeader) == 8);
+
+inline constexpr uint16_t kIpv6FragmentOffset = 0xfff8;
+inline constexpr uint16_t kIpv6MoreFragments = 0x0001;
 
 }  // namespace sallyport

@@ -14,8 +14,8 @@ struct TypeAndCode {
   uint8_t type, code;
 };
 // By IcmpError.
-constexpr TypeAndCode kV4[] = {{3, 1}, {3, 13}, {11, 0}};
-constexpr TypeAndCode kV6[] = {{1, 3}, {1, 1}, {3, 0}};
+constexpr TypeAndCode kV4[] = {{3, 1}, {3, 13}, {11, 0}, {3, 4}, {3, 3}};
+constexpr TypeAndCode kV6[] = {{1, 3}, {1, 1}, {3, 0}, {2, 0}, {1, 4}};
 constexpr size_t kV4QuoteMax = 576 - sizeof(Ipv4Header) - sizeof(IcmpHeader);
 constexpr size_t kV6QuoteMax = kIcmpErrorBytesMax - sizeof(Ipv6Header) - sizeof(IcmpHeader);
 
@@ -36,7 +36,7 @@ bool is_icmp_error(const Run& run) {
 
 }  // namespace
 
-size_t icmp_error(IcmpError error, const Run& run, std::span<uint8_t> out) {
+size_t icmp_error(IcmpError error, const Run& run, std::span<uint8_t> out, uint32_t mtu) {
   if (run.protocol == 0 || is_icmp_error(run) || !may_answer(run)) {
     return 0;
   }
@@ -52,6 +52,9 @@ size_t icmp_error(IcmpError error, const Run& run, std::span<uint8_t> out) {
   const TypeAndCode words = (v4 ? kV4 : kV6)[static_cast<size_t>(error)];
   icmp->type = words.type;
   icmp->code = words.code;
+  if (error == IcmpError::too_big) {
+    icmp->rest = v4 ? std::min<uint32_t>(mtu, UINT16_MAX) : mtu;
+  }
   std::memcpy(icmp + 1, run.head, quote);
   if (v4) {
     auto* ip = reinterpret_cast<Ipv4Header*>(out.data());

@@ -9,7 +9,6 @@
 namespace sallyport {
 namespace {
 
-constexpr uint8_t kHopByHop = 0, kRouting = 43, kFragment = 44, kDestinationOptions = 60;
 constexpr unsigned kExtensionsMax = 8;  // a chain longer than this is nobody's honest packet
 
 bool parse_v4(Run& run) {
@@ -18,6 +17,7 @@ bool parse_v4(Run& run) {
   run.tos = ip->tos;
   run.l4_offset = static_cast<uint16_t>(ip->header_bytes());
   run.protocol = (ip->fragment & kIpv4FragmentOffset) == 0 ? ip->protocol : 0;
+  run.fragment = (ip->fragment & (kIpv4MoreFragments | kIpv4FragmentOffset)) != 0;
   return true;
 }
 
@@ -27,6 +27,7 @@ bool parse_v6(Run& run, uint32_t length) {
   run.tos = ip->traffic_class();
   uint8_t next = ip->next_header;
   uint32_t offset = sizeof(Ipv6Header);
+  run.fragment = false;
   for (unsigned i = 0; i < kExtensionsMax; ++i) {
     if (next != kHopByHop && next != kRouting && next != kFragment && next != kDestinationOptions) {
       run.protocol = next;
@@ -37,10 +38,15 @@ bool parse_v6(Run& run, uint32_t length) {
       return false;
     }
     const uint8_t* extension = run.head + offset;
-    if (next == kFragment && (load<be16>(extension + 2) & 0xfff8) != 0) {
-      run.protocol = 0;  // no L4 header in here
-      run.l4_offset = static_cast<uint16_t>(offset + 8);
-      return true;
+    if (next == kFragment) {
+      const uint16_t word = load<be16>(extension + 2);
+      // One that says "all of it" (RFC 6946) makes no fragment.
+      run.fragment |= (word & (kIpv6FragmentOffset | kIpv6MoreFragments)) != 0;
+      if ((word & kIpv6FragmentOffset) != 0) {
+        run.protocol = 0;  // no L4 header in here
+        run.l4_offset = static_cast<uint16_t>(offset + 8);
+        return true;
+      }
     }
     offset += next == kFragment ? 8u : (extension[1] + 1u) * 8u;
     next = extension[0];
@@ -77,6 +83,20 @@ bool parse(Run& run) {
     return false;
   }
   return run.head[0] >> 4 == 4 ? parse_v4(run) : parse_v6(run, length);
+}
+
+bool parse_quoted(Run& run) {
+  const uint32_t length = run.head_bytes;
+  if (length < sizeof(Ipv4Header) || length > UINT16_MAX) {
+    return false;
+  }
+  if (run.head[0] >> 4 == 4) {
+    const auto* ip = reinterpret_cast<const Ipv4Header*>(run.head);
+    const uint32_t header = ip->header_bytes();
+    return header >= sizeof(Ipv4Header) && header <= length && ip->total_length >= header &&
+           parse_v4(run);
+  }
+  return run.head[0] >> 4 == 6 && length >= sizeof(Ipv6Header) && parse_v6(run, length);
 }
 
 bool may_answer(const Run& run) {

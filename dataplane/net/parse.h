@@ -11,8 +11,11 @@ namespace sallyport {
 // The length the IP header claims, 0 when this is no IP header at all or it claims more than there is.
 uint32_t ip_length(const uint8_t* packet, uint32_t available);
 
-// Fills family, protocol, tos and l4_offset from run.head. False: malformed.
+// Fills family, protocol, tos, fragment and l4_offset from run.head. False: malformed.
 bool parse(Run& run);
+
+// The same for the beginning of a packet, as ICMP errors quote it: run.head_bytes are there, however long it says it is.
+bool parse_quoted(Run& run);
 
 // Is it between two single hosts, so that its sender may be told something about it? (RFC 1122 3.2.2, RFC 4443 2.4)
 bool may_answer(const Run& run);

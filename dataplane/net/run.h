@@ -27,6 +27,10 @@ inline constexpr uint32_t kNoPiece = UINT32_MAX;
 inline constexpr uint32_t kNoExit = UINT32_MAX;
 inline constexpr uint16_t kPortItCameBy = UINT16_MAX;
 
+// Where a packet stands in its flow, in conntrack's words: the first ones of it (new), seen in both directions, an ICMP error
+// about one, or none of these.
+enum class FlowState : uint8_t { none, fresh, established, related, invalid };
+
 struct Piece {
   uint8_t* data;
   uint32_t length;
@@ -44,15 +48,26 @@ struct Run {
 
   // From parse.
   Family family = Family::none;
-  uint8_t protocol = 0;  // of the last header parsed; 0 for a fragment beyond the first
-  uint8_t tos = 0;       // DSCP and ECN
+  uint8_t protocol = 0;   // of the last header parsed; 0 for a fragment beyond the first
+  uint8_t tos = 0;        // DSCP and ECN
+  bool fragment = false;  // a part of a packet, the first or a later one: net/fragment.h says more
   uint16_t l4_offset = 0;
 
   wireguard::Peer* from = nullptr;  // from open: the peer it came from; null: the host
 
+  // From track.
+  uint32_t flow = UINT32_MAX;  // FlowRef's word; UINT32_MAX: none, or not yet
+  FlowState flow_state = FlowState::none;
+  bool is_reply = false;        // goes back where its flow came from
+  bool decided = false;         // by what its flow remembers of the rules
+  bool translated = false;      // its addresses are those it leaves with
+  uint16_t tuple = UINT16_MAX;  // Context::tuples: as it came in
+  uint16_t dnat_rule = UINT16_MAX;
+
   // From policy.
   uint32_t exit = kNoExit;     // kNoExit: as WireGuard alone would have it
   uint32_t rule = UINT32_MAX;  // that decided
+  uint32_t mark = 0;
 
   // From route.
   wireguard::Peer* to = nullptr;  // the peer it goes to; null: the host

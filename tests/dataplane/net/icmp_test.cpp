@@ -148,15 +148,37 @@ TEST(IcmpUnreachable, NeverAboutOrToAnAddressOfNoSingleHost) {
   }
 }
 
+// RFC 1191 4, RFC 4443 3.2.
+TEST(IcmpError, TooBigTellsTheMtu) {
+  for (const Family family : {Family::v4, Family::v6}) {
+    const size_t ip = family == Family::v4 ? 20 : 40;
+    for (const uint32_t mtu : {68u, 1280u, 1420u, 65'535u}) {
+      Bytes about = build(udp(family, 1400));
+      sallyport::Run run;
+      run.head = about.data();
+      run.head_bytes = run.bytes = static_cast<uint32_t>(about.size());
+      ASSERT_TRUE(parse(run));
+      Bytes sent(kIcmpErrorBytesMax);
+      sent.resize(icmp_error(IcmpError::too_big, run, sent, mtu));
+      ASSERT_GT(sent.size(), ip + 8);
+      EXPECT_EQ(get16(sent, ip + 4), 0u);
+      EXPECT_EQ(get16(sent, ip + 6), mtu);
+      EXPECT_EQ(family == Family::v4 ? naive_sum(sent.data() + ip, sent.size() - ip) == 0xffff
+                                     : l4_checksum_right(sent, family, kProtocolIcmpv6, ip),
+                true);
+    }
+  }
+}
+
 // RFC 792, RFC 1812 5.2.7.1 and 4.3.3.1; RFC 4443 3.1 and 3.3.
 TEST(IcmpError, KindsHaveTheirTypeAndCode) {
   const struct {
     IcmpError error;
     uint8_t v4_type, v4_code, v6_type, v6_code;
   } cases[] = {
-      {IcmpError::unreachable, 3, 1, 1, 3},
-      {IcmpError::prohibited, 3, 13, 1, 1},
-      {IcmpError::time_exceeded, 11, 0, 3, 0},
+      {IcmpError::unreachable, 3, 1, 1, 3},      {IcmpError::prohibited, 3, 13, 1, 1},
+      {IcmpError::time_exceeded, 11, 0, 3, 0},   {IcmpError::too_big, 3, 4, 2, 0},
+      {IcmpError::port_unreachable, 3, 3, 1, 4},
   };
   for (const auto& each : cases) {
     for (const Family family : {Family::v4, Family::v6}) {
