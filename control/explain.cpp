@@ -1,6 +1,7 @@
 #include "control/explain.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "control/config_words.h"
@@ -139,6 +140,30 @@ Json Words::step(const TraceStep& step) const {
     case What::host:
       return step_json("route",
                        "to the host, by " + names_.tunnel(static_cast<TunnelNumber>(step.number)));
+    case What::flow: {
+      static constexpr std::array<const char*, 5> kStates = {"no", "new", "established", "related",
+                                                             "invalid"};
+      const char* state = step.number < kStates.size() ? kStates[step.number] : "?";
+      return step_json("track", std::string("flow ") + state + (step.a == 1 ? ", reply" : "") +
+                                    (step.c == 1 ? ", its exit is remembered" : ""));
+    }
+    case What::nat:
+      if (!step.address.is_set()) {
+        return step_json("nat", "rule " + std::to_string(step.number) + ": none");
+      }
+      return step_json(
+          "nat",
+          "rule " + std::to_string(step.number) + ": " +
+              (step.a == 1 ? "destination " : "source ") +
+              with_port(step.address,
+                        step.b == 0 ? std::nullopt : std::optional(static_cast<uint16_t>(step.b))));
+    case What::way_back:
+      return step_json(
+          "route", "back where its flow came from: " +
+                       (step.a == PeerTags::kNone ? "the host" : "peer " + names_.peer(step.a)));
+    case What::filter:
+      return step_json("filter", step.a == 1 ? "filter " + std::to_string(step.number) + " matches"
+                                             : std::string("no filter matches"));
     case What::ttl:
       return step_json("route", "TTL " + std::to_string(step.a));
     case What::drop:

@@ -12,8 +12,8 @@
 #include "dataplane/base/rcu.h"
 #include "dataplane/engine_tunnel.h"
 #include "dataplane/net/parse.h"
+#include "dataplane/path/egress.h"
 #include "dataplane/path/ingress.h"
-#include "dataplane/path/route.h"
 #include "dataplane/worker.h"
 
 namespace sallyport {
@@ -419,8 +419,7 @@ Result<Explanation> Engine::explain(const PacketToExplain& query) const {
     } else if (!context->here().up) {
       context->discard(run, DropReason::tunnel_down);  // as the worker does
     }
-    sallyport::policy(*context);
-    route(*context);
+    decide(*context);
     Explanation out;
     out.trace = context->traces[0];
     out.discarded = run.discarded;

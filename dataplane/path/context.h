@@ -16,6 +16,7 @@
 #include "dataplane/path/snapshot.h"
 #include "dataplane/path/trace.h"
 #include "dataplane/path/tunnel.h"
+#include "dataplane/table/flow_table.h"
 
 namespace sallyport {
 
@@ -93,6 +94,11 @@ struct Context {
   Followed followed[kTracesMax];  // by the tap, with the traces of the same numbers
   size_t followed_count = 0;
   bool dry = false;
+
+  // Scratch of track: what the table was asked, of which run, and what it said.
+  FlowTuple tuples[Burst::kRunsMax];
+  uint16_t asked[Burst::kRunsMax];
+  FlowRef flows[Burst::kRunsMax];
 
   // Scratch of open and seal.
   SealedDatagram datagrams[kDatagramsMax];

@@ -58,6 +58,18 @@ enum class DropReason : uint8_t {
   exit_is_origin,  // to the host by the port that the host sent it in by
   lan_denied,      // a private destination, and the exit's peer is not to see those
   ttl_exceeded,    // between two peers we are a router: TTL or hop limit used up
+  // flows
+  flow_invalid,      // translated, but no packet that its flow could have
+  flow_table_full,   // no room for another flow
+  flow_share,        // its peer, or its source, has its share of the flows
+  flow_clash,        // its flow cannot be told from another
+  fragment_early,    // its first fragment, which has the ports, has not come
+  fragment_refused,  // overlaps another, or cannot be what it says
+  filter_drop,       // a filter says so
+  filter_reject,     // the same, and the sender was told
+  nat_no_address,    // to be translated, and the way out has no address of this family
+  nat_no_port,       // every port towards that destination is taken
+  nat_unable,        // a packet that cannot be translated: source-routed, or cut short
   // both ends
   pool_dry,           // no packet buffer left
   tunnel_down,        // the interface is down, or has no sockets

@@ -1,5 +1,6 @@
 #include "dataplane/path/egress.h"
 
+#include "dataplane/path/track.h"
 #include "dataplane/path/policy.h"
 #include "dataplane/path/route.h"
 #include "dataplane/path/seal.h"
@@ -175,14 +176,24 @@ void egress_plain(Context& context) {
   out.send();
 }
 
-void advance(Context& context) {
-  pick(context);
+void decide(Context& context) {
+  track(context);
+  // Beyond this point a known flow's run is translated and knows its way, and a new one's destination is the real one.
+
   policy(context);
   // Beyond this point every run has an exit, or is to go as WireGuard alone would send it.
 
   route(context);
   // Beyond this point every run has a destination: a peer, the host, or it is discarded and counted.
 
+  filter(context);
+  nat(context);
+  // Beyond this point what may not pass is gone, flows are made, and packets have the addresses they leave with.
+}
+
+void advance(Context& context) {
+  pick(context);
+  decide(context);
   seal(context);
   // Beyond this point what was for a peer has left, or waits for its session.
 

@@ -12,6 +12,9 @@ void egress_outer(Context& context);
 // Hands every run without a peer to the host.
 void egress_plain(Context& context);
 
+// What becomes of every run of the burst, up to the point where it leaves. For `explain` it ends there.
+void decide(Context& context);
+
 // The line from here on is the same for every run, wherever it came from (docs/packet.md).
 void advance(Context& context);
 

@@ -15,6 +15,7 @@ struct Decision {
   RuleAction::Kind kind = RuleAction::Kind::none;  // none: no rule decided
   uint32_t exit = kNoExit;
   uint32_t rule = kNoRule;
+  uint32_t mark = 0;
 };
 
 // The rules that matched on the way to a decision, for packets that go the same way right behind.
@@ -108,7 +109,7 @@ Decision decide(Context& context, const Policy& policy, const Run& run, const Ru
   for (;;) {
     const uint32_t rule = walk.next(from, mark);
     if (rule == kNoRule) {
-      return {};
+      return {RuleAction::Kind::none, kNoExit, kNoRule, mark};
     }
     from = rule + 1;
     const RuleAction& action = policy.actions[rule];
@@ -129,7 +130,7 @@ Decision decide(Context& context, const Policy& policy, const Run& run, const Ru
         continue;
       case RuleAction::Kind::table:
         if (const uint32_t exit = follow_table(policy, action, key, trace); exit != kNoExit) {
-          return {RuleAction::Kind::exit, exit, rule};
+          return {RuleAction::Kind::exit, exit, rule, mark};
         }
         continue;
       case RuleAction::Kind::go_to:
@@ -139,12 +140,12 @@ Decision decide(Context& context, const Policy& policy, const Run& run, const Ru
         }
         continue;
       case RuleAction::Kind::exit:
-        return {action.kind, action.target, rule};
+        return {action.kind, action.target, rule, mark};
       case RuleAction::Kind::drop:
       case RuleAction::Kind::unreachable:
       case RuleAction::Kind::prohibit:
       case RuleAction::Kind::reset:
-        return {action.kind, kNoExit, rule};
+        return {action.kind, kNoExit, rule, mark};
     }
   }
 }
@@ -168,6 +169,16 @@ void refuse(Context& context, const Policy& policy, Run& run, const Decision& de
       return;
   }
   context.discard(run, DropReason::policy_reject);
+}
+
+// By what its flow remembers.
+void count_remembered(Context& context, const Policy& policy, const Run& run) {
+  if (run.rule != kNoRule) {
+    count_hit(context, policy.rule_counters[context.worker].get(), run.rule, run);
+  }
+  if (run.exit != kNoExit) {
+    count_hit(context, policy.exit_counters[context.worker].get(), run.exit, run);
+  }
 }
 
 // An answer to one of our own probes goes no further.
@@ -228,6 +239,13 @@ void policy(Context& context) {
     if (run.to != nullptr || run.discarded || take_probe_answer(context, policy, run)) {
       continue;
     }
+    if (run.is_reply) {
+      continue;
+    }
+    if (run.decided) {
+      count_remembered(context, policy, run);
+      continue;
+    }
     const RuleKey key = classify(context, run);
     Trace* trace = context.trace_of(run);
     if (known && trace == nullptr && walked.is_whole() && same_key(key, last)) {
@@ -243,6 +261,7 @@ void policy(Context& context) {
       known = true;
     }
     run.rule = decision.rule;
+    run.mark = decision.mark;
     if (decision.kind == RuleAction::Kind::none) {
       if (trace != nullptr) {
         trace->add(TraceStep::What::no_rule);

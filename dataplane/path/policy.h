@@ -21,9 +21,12 @@
 
 #include "dataplane/net/probe.h"
 #include "dataplane/path/context.h"
+#include "dataplane/path/filter.h"
+#include "dataplane/path/nat.h"
 #include "dataplane/path/peer_tags.h"
 #include "dataplane/path/trace.h"
 #include "dataplane/table/affinity_table.h"
+#include "dataplane/table/fragment_table.h"
 #include "dataplane/table/lpm.h"
 #include "dataplane/table/rule_table.h"
 
@@ -125,6 +128,11 @@ struct Policy {
   std::unique_ptr<std::atomic<bool>[]> alive;  // by exit; groups too
   std::vector<std::unique_ptr<PolicyCounter[]>> rule_counters,
       exit_counters;  // by worker, then rule or exit
+  // Flows and what is done by them; null: none are kept. They outlive a policy.
+  FlowTable* flows = nullptr;
+  FragmentTable* fragments = nullptr;  // with flows
+  Nat nat;
+  Filter filter;
   // Echo requests that control sends through exits: their answers are for us, and go no further.
   struct Probed {
     Probe probe;

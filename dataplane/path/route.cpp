@@ -154,6 +154,25 @@ void by_exit(Context& context, const Policy& policy, Run& run) {
   }
 }
 
+// Where its flow came from.
+void back(Context& context, const FlowTable& flows, Run& run) {
+  const uint32_t flow = FlowRef{run.flow}.flow();
+  const uint32_t tag = flows.peer_tag(flow);
+  if (Trace* trace = context.trace_of(run); trace != nullptr) {
+    trace->add(TraceStep::What::way_back, 0, tag);
+  }
+  if (tag == PeerTags::kNone) {
+    to_host(context, run, flows.tunnel(flow));
+    return;
+  }
+  Peer* peer = context.snapshot->policy->tags.get(tag);
+  if (peer == nullptr) {
+    unreachable(context, run, DropReason::exit_gone);
+    return;
+  }
+  to_peer(context, run, peer);
+}
+
 // The packet in `answer` to whoever sent `run`.
 void send_back(Context& context, const Run& run, std::span<uint8_t> answer) {
   if (run.from != nullptr) {
@@ -188,7 +207,9 @@ void route(Context& context) {
     if (run.to != nullptr || run.discarded) {
       continue;  // staged packets, keepalives, answers; or gone already
     }
-    if (run.exit != kNoExit) {
+    if (run.is_reply) {
+      back(context, *context.snapshot->policy->flows, run);
+    } else if (run.exit != kNoExit) {
       const Policy& policy = *context.snapshot->policy;
       by_exit(context, policy, run);
       if (run.discarded && !context.dry) {

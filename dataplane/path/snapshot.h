@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "dataplane/net/address.h"
 #include "dataplane/net/frame.h"
 
 namespace sallyport {
@@ -24,6 +25,7 @@ struct TunnelView {
   Tunnel* tunnel = nullptr;  // null: nobody has this number
   uint32_t mtu = 1420;       // of the plain side: the bound for padding
   bool up = false;
+  IpAddress address_v4, address_v6;  // of the plain side; unset: none of this family
   std::vector<Port*> plain;   // one a worker, or empty
   std::vector<Port*> outer;   // one a worker, or empty: no sockets
   Port* handshake = nullptr;  // the handshaker's socket, null with `outer` empty
@@ -31,6 +33,9 @@ struct TunnelView {
   // Null where there is none, and for whoever is no worker.
   Port* plain_port(unsigned worker) const {
     return worker < plain.size() ? plain[worker] : nullptr;
+  }
+  const IpAddress& address(Family family) const {
+    return family == Family::v4 ? address_v4 : address_v6;
   }
   Port* outer_port(unsigned worker) const {
     return worker < outer.size() ? outer[worker] : nullptr;

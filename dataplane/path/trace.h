@@ -11,11 +11,17 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "dataplane/net/address.h"
+
 namespace sallyport {
 
 struct TraceStep {
   enum class What : uint8_t {
-    rule,  // number: the rule that matched
+    flow,  // number: FlowState; a: FlowDirection; b: 1 it is known, 0 it is new; c: 1 its exit is remembered
+    nat,  // number: the nat rule; a: 1 asked before the rules (dnat), 0 behind; b: port, 0 none; address: unset: no translation
+    way_back,  // a: tag of the peer the flow came from, 0: the host
+    filter,    // number: the filter; a: 1 it matched, 0 none did
+    rule,      // number: the rule that matched
     set_entry,  // number: the set; a: 1 the source, 0 the destination; b: length of the entry; c: 1 member, 0 hole
     mark,        // a: the mark from here on
     jump,        // number: the rule the search goes on at
@@ -38,6 +44,7 @@ struct TraceStep {
   What what;
   uint32_t number = 0;
   uint32_t a = 0, b = 0, c = 0;
+  IpAddress address = {};
 };
 
 enum class MemberWhy : uint32_t {
@@ -55,7 +62,7 @@ struct Trace {
   void add(TraceStep::What what, uint32_t number = 0, uint32_t a = 0, uint32_t b = 0,
            uint32_t c = 0) {
     if (count < kStepsMax) {
-      steps[count] = {what, number, a, b, c};
+      steps[count] = {what, number, a, b, c, {}};
     }
     ++count;
   }

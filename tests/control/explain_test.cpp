@@ -205,6 +205,21 @@ TEST_F(ExplainSteps, OfExits) {
   EXPECT_EQ(text(What::all_down, 1, 2), "exit: every member of g is down: exit host instead");
 }
 
+TEST_F(ExplainSteps, OfFlows) {
+  const auto state = [](FlowState each) { return static_cast<uint32_t>(each); };
+  EXPECT_EQ(text(What::flow, state(FlowState::fresh)), "track: flow new");
+  EXPECT_EQ(text(What::flow, state(FlowState::established), 1), "track: flow established, reply");
+  EXPECT_EQ(text(What::flow, state(FlowState::established), 0, 1, 1),
+            "track: flow established, its exit is remembered");
+  EXPECT_EQ(text(What::flow, state(FlowState::invalid)), "track: flow invalid");
+  EXPECT_EQ(text(What::nat, 3), "nat: rule 3: none");
+  EXPECT_EQ(text(What::way_back, 0, 0), "route: back where its flow came from: the host");
+  EXPECT_EQ(text(What::way_back, 0, built_.tag("wg0", "a")),
+            "route: back where its flow came from: peer wg0/a");
+  EXPECT_EQ(text(What::filter, 2, 1), "filter: filter 2 matches");
+  EXPECT_EQ(text(What::filter, UINT32_MAX, 0), "filter: no filter matches");
+}
+
 TEST_F(ExplainSteps, OfTheWayOut) {
   EXPECT_EQ(text(What::lan_denied, 0),
             "route: a private destination, which exit a is not to see (lan)");

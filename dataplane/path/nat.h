@@ -1,0 +1,60 @@
+// nat: makes a flow of the first run of one, with other addresses where a rule says so.
+//
+// NAT rules are asked once a flow, in the order of the file, and the first that matches counts. Twice: before the rules of policy
+// for where it is really going (dnat, none), with the packet as it came; and behind route, when it is known how it leaves,
+// for what it is to look like there (masquerade, snat, none), with the packet as dnat left it. Everything after the first
+// run follows from the two tuples of the flow (path/track.h).
+//
+// A source keeps its port where it is free towards that destination, and UDP its parity; else one is chosen (port_blocks.h). Two
+// flows never share a tuple: exhaustion is a drop with a name. One inner address always gets the same one of a pool
+// (RFC 4787, REQ-2).
+//
+// Cannot: masquerade what is handed to the host, whose addresses are not ours to use; endpoint-independent mapping; change
+// ports of SCTP in fragments.
+// Thread rules: on the thread of the context, an RCU reader.
+// Sources: RFC 4787, 5382, 5508; nft(8) for the words.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "dataplane/net/rewrite.h"
+#include "dataplane/path/context.h"
+#include "dataplane/path/way_out.h"
+#include "dataplane/table/port_blocks.h"
+#include "dataplane/table/rule_table.h"
+
+namespace sallyport {
+
+struct Policy;
+
+inline constexpr unsigned kFlowOwners = 1024;  // a peer's share of the flows goes by its tag
+
+enum class NatKind : uint8_t { none, masquerade, snat, dnat };
+
+struct AddressRange {
+  IpAddress first, last;  // of one family, both included
+};
+
+struct NatRule {
+  NatKind kind = NatKind::none;
+  WayOutCondition way_out;
+  std::vector<AddressRange> pool;          // snat, dnat
+  uint32_t ports = 0;                      // masquerade, snat: number in Nat::ports
+  uint16_t port_first = 0, port_last = 0;  // dnat; 0: the port stays
+  uint16_t dport_first = 0;                // dnat to several ports: which one is port_first
+};
+
+struct Nat {
+  std::unique_ptr<RuleTable> table;  // null: no rules
+  std::vector<NatRule> rules;
+  std::vector<std::vector<std::unique_ptr<PortBlocks>>> ports;  // by worker, then by range
+};
+
+// Of the first run of a flow: its destination, by dnat.
+void translate_destination(Context& context, const Policy& policy, Run& run);
+
+// Behind route: flows are made, and what is not translated yet is.
+void nat(Context& context);
+
+}  // namespace sallyport
