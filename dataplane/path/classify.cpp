@@ -1,8 +1,7 @@
 #include "dataplane/path/classify.h"
 
+#include <cstddef>
 #include <cstring>
-
-#include "dataplane/net/headers.h"
 
 namespace sallyport {
 namespace {
@@ -42,6 +41,12 @@ RuleKey classify(const Context& context, const Run& run) {
     key.destination_port = load<be16>(run.head + run.l4_offset + 2);
   }
   return key;
+}
+
+uint8_t tcp_flags(const Run& run) {
+  return run.protocol == kProtocolTcp && run.l4_offset + sizeof(TcpHeader) <= run.head_bytes
+             ? run.head[run.l4_offset + offsetof(TcpHeader, flags)]
+             : 0;
 }
 
 bool same_key(const RuleKey& a, const RuleKey& b) {

@@ -1,6 +1,7 @@
 // classify: what rules, exits and filters look at of a run, taken from its headers once.
 #pragma once
 
+#include "dataplane/net/headers.h"
 #include "dataplane/path/context.h"
 #include "dataplane/table/rule_table.h"
 
@@ -13,6 +14,13 @@ constexpr uint32_t iif_number(TunnelNumber tunnel, bool from_host) {
 
 // Ports are there for TCP, UDP, UDP-Lite, DCCP and SCTP, but not in a later fragment.
 RuleKey classify(const Context& context, const Run& run);
+
+// All flags of its segments, as far as its header is there; 0 for what is not TCP.
+uint8_t tcp_flags(const Run& run);
+
+inline bool is_icmp(uint8_t protocol) {
+  return protocol == kProtocolIcmp || protocol == kProtocolIcmpv6;
+}
 
 // Keys that no rule can tell apart.
 bool same_key(const RuleKey& a, const RuleKey& b);

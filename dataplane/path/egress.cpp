@@ -1,11 +1,11 @@
 #include "dataplane/path/egress.h"
 
-#include "dataplane/path/track.h"
 #include "dataplane/path/policy.h"
 #include "dataplane/path/route.h"
 #include "dataplane/path/seal.h"
 #include "dataplane/path/segment.h"
 #include "dataplane/path/tap.h"
+#include "dataplane/path/track.h"
 #include "dataplane/port.h"
 
 namespace sallyport {

@@ -4,8 +4,8 @@
 #include <cstring>
 
 #include "dataplane/net/headers.h"
-#include "dataplane/path/track.h"
 #include "dataplane/path/policy.h"
+#include "dataplane/path/track.h"
 
 namespace sallyport {
 namespace {
@@ -85,16 +85,6 @@ uint64_t number_of_source(const FlowTuple& original) {
 
 bool has_ports(const FlowTuple& tuple) {
   return tuple.source_port != 0 || tuple.destination_port != 0;
-}
-
-bool is_icmp(uint8_t protocol) {
-  return protocol == kProtocolIcmp || protocol == kProtocolIcmpv6;
-}
-
-uint8_t tcp_flags(const Run& run) {
-  return run.protocol == kProtocolTcp && run.l4_offset + sizeof(TcpHeader) <= run.head_bytes
-             ? run.head[run.l4_offset + offsetof(TcpHeader, flags)]
-             : 0;
 }
 
 void tell_trace(Context& context, const Run& run, uint32_t rule, bool before,

@@ -184,7 +184,7 @@ void count_remembered(Context& context, const Policy& policy, const Run& run) {
 // An answer to one of our own probes goes no further.
 bool take_probe_answer(Context& context, const Policy& policy, Run& run) {
   if (policy.probe_count == 0 || run.from == nullptr || run.segments != 1 ||
-      (run.protocol != kProtocolIcmp && run.protocol != kProtocolIcmpv6)) {
+      !is_icmp(run.protocol)) {
     return false;
   }
   const uint32_t tag = run.from->tag.load(std::memory_order_relaxed);

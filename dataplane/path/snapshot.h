@@ -26,9 +26,9 @@ struct TunnelView {
   uint32_t mtu = 1420;       // of the plain side: the bound for padding
   bool up = false;
   IpAddress address_v4, address_v6;  // of the plain side; unset: none of this family
-  std::vector<Port*> plain;   // one a worker, or empty
-  std::vector<Port*> outer;   // one a worker, or empty: no sockets
-  Port* handshake = nullptr;  // the handshaker's socket, null with `outer` empty
+  std::vector<Port*> plain;          // one a worker, or empty
+  std::vector<Port*> outer;          // one a worker, or empty: no sockets
+  Port* handshake = nullptr;         // the handshaker's socket, null with `outer` empty
 
   // Null where there is none, and for whoever is no worker.
   Port* plain_port(unsigned worker) const {

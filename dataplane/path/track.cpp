@@ -5,6 +5,7 @@
 #include "dataplane/net/fragment.h"
 #include "dataplane/net/headers.h"
 #include "dataplane/net/icmp_inner.h"
+#include "dataplane/path/classify.h"
 #include "dataplane/path/nat.h"
 #include "dataplane/path/policy.h"
 #include "dataplane/table/fragment_table.h"
@@ -17,12 +18,6 @@ constexpr size_t kSweptABurst = 64;
 
 unsigned zone_of(const Run& run) {
   return run.from == nullptr ? kZoneHost : kZoneTunnel;
-}
-
-uint8_t tcp_flags(const Run& run) {
-  return run.protocol == kProtocolTcp && run.l4_offset + sizeof(TcpHeader) <= run.head_bytes
-             ? run.head[run.l4_offset + offsetof(TcpHeader, flags)]
-             : 0;
 }
 
 // Of a fragment: its packet's protocol and ports. False: it is discarded.
@@ -61,10 +56,6 @@ FlowTuple tuple_of(const Run& run, uint8_t protocol, const Ends& ends) {
                          ends.source_port, ends.destination_port);
 }
 
-bool is_icmp(const Run& run) {
-  return run.protocol == kProtocolIcmp || run.protocol == kProtocolIcmpv6;
-}
-
 // The tuple that a packet of the direction of this error would have. False: it belongs to no flow.
 bool tuple_of_error(const Run& run, const Quoted& quoted, FlowTuple& tuple) {
   if (quoted.packet.protocol == 0) {
@@ -78,7 +69,7 @@ bool tuple_of_error(const Run& run, const Quoted& quoted, FlowTuple& tuple) {
 
 // What is asked of the table for this run. False: nothing is.
 bool ask(Context& context, const Policy& policy, Run& run, FlowTuple& tuple) {
-  if (is_icmp(run)) {
+  if (is_icmp(run.protocol)) {
     Quoted quoted;
     switch (find_quoted(run, quoted)) {
       case Quote::none:
