@@ -30,7 +30,7 @@ class Builder {
   Exit exit_of(const config::Exit& from);
   void add_tables();
   Result<void> add_rules();
-  RuleConditions conditions_of(const config::Rule& rule) const;
+  RuleConditions conditions_of(const config::Match& match) const;
   AddressCondition addresses_of(const config::Addresses& from) const;
   NumberCondition interfaces_of(const config::Names& names) const;
   RuleAction action_of(const config::Rule& rule) const;
@@ -209,34 +209,34 @@ NumberCondition Builder::interfaces_of(const config::Names& names) const {
   return condition;
 }
 
-RuleConditions Builder::conditions_of(const config::Rule& rule) const {
+RuleConditions Builder::conditions_of(const config::Match& match) const {
   RuleConditions out;
-  out.v4 = rule.family != Family::v6;
-  out.v6 = rule.family != Family::v4;
-  out.from = addresses_of(rule.from);
-  out.to = addresses_of(rule.to);
-  out.iif = interfaces_of(rule.iif);
-  out.peer.negated = rule.peer.negated;
-  for (const std::string& name : rule.peer.values) {
+  out.v4 = match.family != Family::v6;
+  out.v6 = match.family != Family::v4;
+  out.from = addresses_of(match.from);
+  out.to = addresses_of(match.to);
+  out.iif = interfaces_of(match.iif);
+  out.peer.negated = match.peer.negated;
+  for (const std::string& name : match.peer.values) {
     out.peer.values.push_back(tags_.at(name));
   }
-  out.protocol.negated = rule.protocols_negated;
-  out.protocol.values.assign(rule.protocols.begin(), rule.protocols.end());
+  out.protocol.negated = match.protocols_negated;
+  out.protocol.values.assign(match.protocols.begin(), match.protocols.end());
   const auto ports = [](const config::Ports& from, PortCondition& to) {
     to.negated = from.negated;
     for (const auto& [first, last] : from.ranges) {
       to.ranges.push_back({first, last});
     }
   };
-  ports(rule.sport, out.sport);
-  ports(rule.dport, out.dport);
+  ports(match.sport, out.sport);
+  ports(match.dport, out.dport);
   const auto masked = [](const std::optional<config::Masked>& from, MaskedCondition& to) {
     if (from.has_value()) {
       to = {true, from->value, from->mask, from->negated};
     }
   };
-  masked(rule.fwmark, out.mark);
-  masked(rule.tos, out.tos);
+  masked(match.fwmark, out.mark);
+  masked(match.tos, out.tos);
   return out;
 }
 
@@ -291,7 +291,7 @@ Result<void> Builder::add_rules() {
       out_.names.rules.begin(), out_.names.rules.end(),
       [](const config::Rule& a, const config::Rule& b) { return a.priority < b.priority; });
   for (const config::Rule& rule : out_.names.rules) {
-    policy_->conditions.push_back(conditions_of(rule));
+    policy_->conditions.push_back(conditions_of(rule.match));
     policy_->actions.push_back(action_of(rule));
   }
   auto rules = RuleTable::build(policy_->conditions);

@@ -19,6 +19,8 @@
 
 #include "dataplane/engine.h"
 #include "dataplane/net/address.h"
+#include "dataplane/net/run.h"
+#include "dataplane/path/nat.h"
 
 namespace sallyport {
 class LoadProgress;
@@ -73,6 +75,7 @@ struct Peer {
   std::optional<EndpointText> endpoint;
   std::vector<IpPrefix> allowed_ips;
   uint16_t persistent_keepalive = 0;
+  uint32_t path_mtu = 0;  // as the tunnel's, on the way to this peer; 0: the tunnel's
   enum class Lan { allow, deny, only } lan = Lan::allow;  // private destinations through this peer
   std::string lan_set;                                    // for `only:SET`
   Where where;
@@ -95,7 +98,11 @@ struct Tunnel {
   std::vector<IpPrefix> addresses;  // host bits kept: 10.9.0.1/24
   uint32_t mtu = 0;                 // 0: derived (1420)
   Capture capture;
-  std::string underlay;  // an interface that outer datagrams are bound to; empty: routing decides
+  std::string underlay;   // an interface that outer datagrams are bound to; empty: routing decides
+  std::string via;        // the tunnel that outer datagrams go through; empty: the host's sockets
+  uint32_t path_mtu = 0;  // of outer datagrams, their headers included; 0: measured
+  enum class Mss { clamp, off, fixed } mss = Mss::clamp;
+  uint32_t mss_bytes = 0;              // for Mss::fixed
   std::vector<std::string> resolvers;  // DNS servers for its endpoints' names; empty: the host's
   std::vector<Peer> peers;
   Where where;
@@ -177,9 +184,8 @@ struct Masked {
   bool negated = false;
 };
 
-struct Rule {
-  uint32_t priority = 0;         // `ip rule`'s: lower first; equal ones in the file's order
-  std::string name;              // optional, shown by `show rules` and `explain`
+// What a packet must be for a [[rule]], a [[nat]] or a [[filter]] to match: all of the conditions that are there.
+struct Match {
   Family family = Family::none;  // none: both
   Addresses from, to;
   Names iif;   // tunnel names; "host" or "host:TUNNEL" for what the host sends in
@@ -188,6 +194,18 @@ struct Rule {
   bool protocols_negated = false;
   Ports sport, dport;
   std::optional<Masked> fwmark, tos;
+  // Of [[nat]] and [[filter]] alone, which are asked when it is known where the packet goes.
+  Names oif;   // as iif: sealed into that tunnel; handed to the host, by any port or that tunnel's
+  Names exit;  // names of exits
+  // Of [[filter]] alone.
+  std::vector<FlowState> states;
+  bool states_negated = false;
+};
+
+struct Rule {
+  uint32_t priority = 0;  // `ip rule`'s: lower first; equal ones in the file's order
+  std::string name;       // optional, shown by `show rules` and `explain`
+  Match match;
   // What it does. A mark may come with any of the others; at least one of them all.
   std::optional<Masked> set_mark;  // only the bits of the mask are changed
   enum class Action {
@@ -204,6 +222,45 @@ struct Rule {
   uint32_t target = 0;                           // of goto: a priority, larger than this rule's
   std::optional<uint8_t> suppress_prefixlength;  // with table
   Where where;
+};
+
+using PortRange = std::pair<uint16_t, uint16_t>;
+
+// How a new flow is translated. Two searches in the file's order, each ended by the first that matches: dnat and none before
+// the rules are asked for a way out, with the packet as it came; masquerade, snat, nptv6 and none behind them, with the packet
+// as dnat left it. A none that asks for oif or exit is met by the second one only.
+struct Nat {
+  std::string name;  // optional
+  Match match;
+  enum class Action { none, masquerade, snat, dnat, nptv6 } action = Action::none;
+  std::vector<AddressRange> pool;  // snat, dnat: all of one family
+  std::optional<PortRange> ports;  // masquerade, snat: to choose the source port from
+  std::optional<PortRange> port;   // dnat: one for all, or one each for those of dport
+  bool endpoint_independent =
+      false;  // masquerade, snat: one outer port for one inner port, whoever the far end is
+  bool paired = true;        // snat: one inner address keeps one of the pool
+  IpPrefix inside, outside;  // nptv6: of one length
+  Where where;
+};
+
+struct Filter {
+  std::string name;  // optional
+  Match match;
+  enum class Action { accept, drop, reject, reset } action = Action::accept;
+  Where where;
+};
+
+// What is remembered of flows. The defaults are the least that the RFCs allow, or what they recommend: docs/config.md.
+struct Flows {
+  uint32_t max = 262'144;
+  uint32_t tcp_established_s = 7440, tcp_transitory_s = 240;  // RFC 5382, REQ-5
+  uint32_t udp_s = 120, udp_stream_s = 300;                   // RFC 4787, REQ-5
+  uint32_t icmp_s = 60;                                       // RFC 5508, REQ-2
+  uint32_t other_s = 600;
+  enum class ReversePath { strict, loose, off } reverse_path = ReversePath::strict;
+  bool pickup = true;            // a TCP connection that is met in its middle is a flow
+  bool accept_unmatched = true;  // what no filter matches
+  Where where;                   // line 0: not in the file
 };
 
 struct Host {
@@ -225,6 +282,9 @@ struct Config {
   std::vector<Exit> exits;
   std::vector<Table> tables;
   std::vector<Rule> rules;  // as in the file; the builder sorts
+  std::vector<Nat> nats;    // in the file's order, as are filters
+  std::vector<Filter> filters;
+  Flows flows;
 };
 
 struct ReadResult {
@@ -254,7 +314,7 @@ void check(const Config& config, std::vector<Problem>& errors);
 std::string nearest(std::string_view word, const std::vector<std::string_view>& known);
 
 // The peers that `text` names: "TUNNEL/PEER", or "PEER" in any tunnel. One is right; none, or several, is for an error. After
-// read_* without errors, Exit::tunnel is filled in and Rule::peer holds the long form.
+// read_* without errors, Exit::tunnel is filled in and Match::peer holds the long form.
 struct PeerPlace {
   size_t tunnel = 0, peer = 0;  // indices into tunnels and its peers
 };

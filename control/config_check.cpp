@@ -3,9 +3,8 @@
 #include <set>
 #include <tuple>
 #include <unordered_map>
-#include <unordered_set>
 
-#include "control/config_section.h"
+#include "control/config_known.h"
 #include "control/config_text.h"
 #include "control/interface_name.h"
 #include "control/limits.h"
@@ -15,30 +14,7 @@
 namespace sallyport::config {
 namespace {
 
-constexpr uint8_t kTcp = 6, kUdp = 17, kSctp = 132, kDccp = 33, kUdpLite = 136;
 constexpr std::string_view kBuiltIn[] = {"host", "drop"};
-constexpr std::string_view kFromHost = "host", kFromHostOf = "host:";
-
-// The names of one kind of thing, as they stand in the file.
-class NameList {
- public:
-  template <class Things>
-  explicit NameList(const Things& things) {
-    for (const auto& thing : things) {
-      add(thing.name);
-    }
-  }
-  void add(std::string_view name) {
-    list_.push_back(name);
-    known_.insert(name);
-  }
-  bool has(std::string_view name) const { return known_.contains(name); }
-  const std::vector<std::string_view>& list() const { return list_; }
-
- private:
-  std::vector<std::string_view> list_;
-  std::unordered_set<std::string_view> known_;
-};
 
 using PrefixKey = std::tuple<Family, std::array<uint8_t, 16>, uint8_t>;
 
@@ -48,16 +24,7 @@ PrefixKey key_of(const IpPrefix& prefix) {
 
 class Checker {
  public:
-  Checker(const Config& config, std::vector<Problem>& errors)
-      : config_(config),
-        errors_(errors),
-        tunnels_(config.tunnels),
-        sets_(config.sets),
-        exits_(config.exits),
-        tables_(config.tables) {
-    for (const std::string_view name : kBuiltIn) {
-      exits_.add(name);
-    }
+  Checker(const Config& config, Known& known) : config_(config), known_(known) {
     for (const Rule& rule : config.rules) {
       priorities_.insert(rule.priority);
     }
@@ -73,42 +40,21 @@ class Checker {
 
  private:
   void error(const Where& where, std::string key, std::string text) {
-    add_problem(errors_, {where, std::move(key), std::move(text)});
+    known_.error(where, std::move(key), std::move(text));
   }
-  void known_set(const Where& where, const std::string& key, std::string_view name) {
-    if (!sets_.has(name)) {
-      error(where, key, not_known("set", name, sets_.list()));
-    }
-  }
-  void known_exit(const Where& where, const std::string& key, std::string_view name) {
-    if (!exits_.has(name)) {
-      error(where, key, not_known("exit", name, exits_.list()));
-    }
-  }
-  void known_tunnel(const Where& where, const std::string& key, std::string_view name) {
-    if (!tunnels_.has(name)) {
-      error(where, key, not_known("tunnel", name, tunnels_.list()));
-    }
-  }
-  void known_peer(const Where& where, const std::string& key, std::string_view name);
   template <class Things>
   void names(const Things& things, std::string_view kind);
 
   void tunnel(const Tunnel& tunnel);
   void peers(const Tunnel& tunnel);
-  std::string peer_key(const Tunnel& tunnel, const Peer& peer) const;
   void exit(const Exit& exit);
   void report_cycle(const std::vector<size_t>& path, size_t again);
   std::vector<size_t> next_exits(const Exit& exit) const;
   void table(const Table& table);
-  void rule(const Rule& rule, const std::string& key);
-  void rule_names(const Rule& rule, const std::string& key);
   void rule_effect(const Rule& rule, const std::string& key);
-  void rule_can_match(const Rule& rule, const std::string& key);
 
   const Config& config_;
-  std::vector<Problem>& errors_;
-  NameList tunnels_, sets_, exits_, tables_;
+  Known& known_;
   std::set<uint32_t> priorities_;
   std::unordered_map<std::string_view, size_t> exit_index_;
 };
@@ -132,50 +78,7 @@ void Checker::names(const Things& things, std::string_view kind) {
   }
 }
 
-void Checker::known_peer(const Where& where, const std::string& key, std::string_view name) {
-  const auto places = find_peers(config_, name);
-  if (places.size() == 1) {
-    return;
-  }
-  if (!places.empty()) {
-    const auto full = [&](const PeerPlace& place) {
-      const Tunnel& tunnel = config_.tunnels[place.tunnel];
-      return quoted(tunnel.name + "/" + tunnel.peers[place.peer].name);
-    };
-    error(where, key,
-          quoted(name) + " is more than one peer: " + full(places.front()) + ", " +
-              full(places.back()) + (places.size() > 2 ? ", ..." : "") + "; name its tunnel too");
-    return;
-  }
-  std::vector<std::string> full;
-  for (const Tunnel& tunnel : config_.tunnels) {
-    for (const Peer& peer : tunnel.peers) {
-      full.push_back(tunnel.name + "/" + peer.name);
-    }
-  }
-  const std::vector<std::string_view> known(full.begin(), full.end());
-  // A slip may be in either form.
-  std::vector<std::string_view> either = known;
-  for (const Tunnel& tunnel : config_.tunnels) {
-    for (const Peer& peer : tunnel.peers) {
-      either.push_back(peer.name);
-    }
-  }
-  const std::string near = nearest(name, either);
-  error(where, key,
-        near.empty() ? not_known("peer", name, known)
-                     : "there is no peer " + quoted(name) + ": did you mean '" + near + "'?");
-}
-
 // -- Tunnels
-
-// A peer's number is counted among those of its file.
-std::string Checker::peer_key(const Tunnel& tunnel, const Peer& peer) const {
-  const auto before = std::ranges::count_if(tunnel.peers, [&](const Peer& other) {
-    return other.where.file == peer.where.file && other.where.line < peer.where.line;
-  });
-  return indexed(dotted("tunnel", tunnel.name) + ".peer", static_cast<size_t>(before));
-}
 
 void Checker::peers(const Tunnel& tunnel) {
   std::map<KeyBytes, const Peer*> keys;
@@ -194,15 +97,15 @@ void Checker::peers(const Tunnel& tunnel) {
     if (const auto [first, fresh] = names.emplace(peer.name, &peer); !fresh && !peer.name.empty()) {
       wrong("name", "is the name of the peer at " + to_text(first->second->where) + " too");
     }
-    if (peer.lan == Peer::Lan::only && !sets_.has(peer.lan_set)) {
-      wrong("lan", not_known("set", peer.lan_set, sets_.list()));
+    if (peer.lan == Peer::Lan::only && !known_.sets().has(peer.lan_set)) {
+      wrong("lan", not_known("set", peer.lan_set, known_.sets().list()));
     }
   }
 }
 
 void Checker::tunnel(const Tunnel& tunnel) {
   const std::string key = dotted("tunnel", tunnel.name);
-  if (tunnel.name == kFromHost) {
+  if (tunnel.name == "host") {
     error(tunnel.where, key, "a tunnel is not called 'host': rules name the host so");
   }
   if (tunnel.private_key.kind == KeySource::Kind::none) {
@@ -215,7 +118,7 @@ void Checker::tunnel(const Tunnel& tunnel) {
           "a tunnel has at most " + std::to_string(wireguard::kPeersMax) + " peers");
   }
   for (const std::string& set : tunnel.capture.sets) {
-    known_set(tunnel.where, key + ".capture", set);
+    known_.set(tunnel.where, key + ".capture", set);
   }
   peers(tunnel);
 }
@@ -286,14 +189,14 @@ void Checker::exit(const Exit& exit) {
   const std::string key = dotted("exit", exit.name);
   switch (exit.kind) {
     case Exit::Kind::peer:
-      known_peer(exit.where, key + ".peer",
-                 exit.tunnel.empty() ? exit.peer : exit.tunnel + "/" + exit.peer);
+      known_.peer(exit.where, key + ".peer",
+                  exit.tunnel.empty() ? exit.peer : exit.tunnel + "/" + exit.peer);
       break;
     case Exit::Kind::tunnel:
-      known_tunnel(exit.where, key + ".tunnel", exit.tunnel);
+      known_.tunnel(exit.where, key + ".tunnel", exit.tunnel);
       break;
     case Exit::Kind::port:
-      known_tunnel(exit.where, key + ".port", exit.tunnel);
+      known_.tunnel(exit.where, key + ".port", exit.tunnel);
       break;
     case Exit::Kind::host:
     case Exit::Kind::drop:
@@ -302,7 +205,7 @@ void Checker::exit(const Exit& exit) {
       std::set<std::string_view> seen;
       for (size_t i = 0; i < exit.members.size(); ++i) {
         const std::string member_key = indexed(key + ".group", i);
-        known_exit(exit.where, member_key, exit.members[i].exit);
+        known_.exit(exit.where, member_key, exit.members[i].exit);
         if (!seen.insert(exit.members[i].exit).second) {
           error(exit.where, member_key, quoted(exit.members[i].exit) + " is in the group twice");
         }
@@ -312,7 +215,7 @@ void Checker::exit(const Exit& exit) {
               "a group has 1 to " + std::to_string(kGroupMembersMax) + " members");
       }
       if (exit.when_down == Exit::WhenDown::exit) {
-        known_exit(exit.where, key + ".when_down", exit.fallback);
+        known_.exit(exit.where, key + ".when_down", exit.fallback);
       }
       break;
     }
@@ -407,14 +310,14 @@ void Checker::table(const Table& table) {
     const auto again = [&](const std::string& what, const Route& first) {
       error(route.where, key, what + " is routed already, at " + to_text(first.where));
     };
-    known_exit(route.where, key, route.exit);
+    known_.exit(route.where, key, route.exit);
     for (const IpPrefix& prefix : route.prefixes) {
       if (const auto [first, fresh] = prefixes.emplace(key_of(prefix), &route); !fresh) {
         again(to_text(prefix), *first->second);
       }
     }
     if (!route.set.empty()) {
-      known_set(route.where, key, route.set);
+      known_.set(route.where, key, route.set);
       if (const auto [first, fresh] = sets.emplace(route.set, &route); !fresh) {
         again("@" + route.set, *first->second);
       }
@@ -431,42 +334,15 @@ void Checker::tables() {
 
 // -- Rules
 
-void Checker::rule_names(const Rule& rule, const std::string& key) {
-  for (const std::string& set : rule.from.sets) {
-    known_set(rule.where, key + ".from", set);
-  }
-  for (const std::string& set : rule.to.sets) {
-    known_set(rule.where, key + ".to", set);
-  }
-  for (const std::string& name : rule.iif.values) {
-    if (name == kFromHost) {
-      continue;
-    }
-    const bool of_host = name.starts_with(kFromHostOf);
-    const std::string_view tunnel = std::string_view(name).substr(of_host ? kFromHostOf.size() : 0);
-    if (tunnels_.has(tunnel)) {
-      continue;
-    }
-    auto known = tunnels_.list();
-    if (!of_host) {
-      known.push_back(kFromHost);
-    }
-    error(rule.where, key + ".iif", not_known("input interface", tunnel, known));
-  }
-  for (const std::string& name : rule.peer.values) {
-    known_peer(rule.where, key + ".peer", name);
-  }
-}
-
 void Checker::rule_effect(const Rule& rule, const std::string& key) {
   switch (rule.action) {
     case Rule::Action::table:
-      if (!tables_.has(rule.table)) {
-        error(rule.where, key + ".table", not_known("table", rule.table, tables_.list()));
+      if (!known_.tables().has(rule.table)) {
+        error(rule.where, key + ".table", not_known("table", rule.table, known_.tables().list()));
       }
       break;
     case Rule::Action::exit:
-      known_exit(rule.where, key + ".exit", rule.exit);
+      known_.exit(rule.where, key + ".exit", rule.exit);
       break;
     case Rule::Action::go_to:
       if (rule.target <= rule.priority) {
@@ -493,36 +369,6 @@ void Checker::rule_effect(const Rule& rule, const std::string& key) {
   }
 }
 
-bool has_ports(uint8_t protocol) {
-  return protocol == kTcp || protocol == kUdp || protocol == kSctp || protocol == kDccp ||
-         protocol == kUdpLite;
-}
-
-// Which families a condition can be true for: of literal prefixes alone. 1 is IPv4, 2 is IPv6.
-unsigned families_of(const Addresses& addresses) {
-  unsigned families = 0;
-  for (const IpPrefix& prefix : addresses.prefixes) {
-    families |= prefix.address.family == Family::v4 ? 1u : 2u;
-  }
-  return addresses.negated || !addresses.sets.empty() || families == 0 ? 3 : families;
-}
-
-// Rules that no packet can match, as far as that shows in one rule.
-void Checker::rule_can_match(const Rule& rule, const std::string& key) {
-  const unsigned family = rule.family == Family::none ? 3 : rule.family == Family::v4 ? 1 : 2;
-  if ((family & families_of(rule.from)) == 0 || (family & families_of(rule.to)) == 0) {
-    error(rule.where, key + ".family", "matches nothing: its prefixes are of the other family");
-  } else if ((families_of(rule.from) & families_of(rule.to)) == 0) {
-    error(rule.where, key + ".to", "matches nothing: from and to are of different families");
-  }
-  const bool asks_ports = !rule.sport.ranges.empty() || !rule.dport.ranges.empty();
-  if (asks_ports && !rule.protocols.empty() && !rule.protocols_negated &&
-      std::ranges::none_of(rule.protocols, has_ports)) {
-    error(rule.where, key + (rule.dport.ranges.empty() ? ".sport" : ".dport"),
-          "matches nothing: the protocols of ipproto have no ports");
-  }
-}
-
 void Checker::rules() {
   if (config_.rules.size() > kRulesMax) {
     error(config_.rules[kRulesMax].where, "rule",
@@ -534,16 +380,16 @@ void Checker::rules() {
   for (size_t i = 0; i < config_.rules.size(); ++i) {
     const Rule& rule = config_.rules[i];
     const std::string key = indexed("rule", i);
-    rule_names(rule, key);
+    check_match(rule.match, rule.where, key, known_);
     rule_effect(rule, key);
-    rule_can_match(rule, key);
   }
 }
 
 }  // namespace
 
 void check(const Config& config, std::vector<Problem>& errors) {
-  Checker checker(config, errors);
+  Known known(config, errors);
+  Checker checker(config, known);
   checker.tunnels();
   checker.captures();
   checker.sets();
@@ -551,6 +397,9 @@ void check(const Config& config, std::vector<Problem>& errors) {
   checker.cycles();
   checker.tables();
   checker.rules();
+  check_nats(config, known);
+  check_filters(config, known);
+  check_nesting(config, known);
 }
 
 std::vector<PeerPlace> find_peers(const Config& config, std::string_view text) {

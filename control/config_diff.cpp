@@ -2,95 +2,16 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
 #include <set>
 #include <utility>
 
+#include "control/config_diff_about.h"
 #include "control/config_words.h"
 #include "control/limits.h"
 #include "control/uapi.h"
 
 namespace sallyport::config {
 namespace {
-
-using Lines = std::vector<std::string>;
-
-// Lines about one thing: "peer wglan/site-b: endpoint A -> B".
-class About {
- public:
-  About(Lines& lines, std::string name) : lines_(lines), name_(std::move(name)) {}
-
-  void added(const std::string& what) { say(" added", what); }
-  void removed() { lines_.push_back(name_ + " removed"); }
-  void note(const std::string& what) { say("", what); }
-
-  void text(const char* key, const std::string& from, const std::string& to) {
-    if (from != to) {
-      note(std::string(key) + " " + (from.empty() ? "none" : from) + " -> " +
-           (to.empty() ? "none" : to));
-    }
-  }
-  void number(const char* key, uint64_t from, uint64_t to, const char* zero = nullptr) {
-    const auto word = [&](uint64_t value) {
-      return value == 0 && zero != nullptr ? std::string(zero) : std::to_string(value);
-    };
-    text(key, word(from), word(to));
-  }
-  void mark(const char* key, std::optional<uint32_t> from, std::optional<uint32_t> to,
-            const char* none) {
-    const auto word = [&](std::optional<uint32_t> value) {
-      return value ? hex_text(*value) : std::string(none);
-    };
-    text(key, word(from), word(to));
-  }
-  void secret(const char* what, const KeySource& from, const KeySource& to) {
-    const bool was = from.kind != KeySource::Kind::none, is = to.kind != KeySource::Kind::none;
-    if (from.kind != to.kind || from.text != to.text) {
-      note(std::string("the ") + what +
-           (was && is ? " changes"
-            : is      ? " is added"
-                      : " is removed"));
-    }
-  }
-  // Order does not matter in these.
-  template <class Value, class Text>
-  void members(const char* what, const std::vector<Value>& from, const std::vector<Value>& to,
-               const Text& text) {
-    std::multiset<std::string> gone, come;
-    for (const Value& value : from) {
-      gone.insert(text(value));
-    }
-    for (const Value& value : to) {
-      const std::string word = text(value);
-      if (const auto same = gone.find(word); same != gone.end()) {
-        gone.erase(same);
-      } else {
-        come.insert(word);
-      }
-    }
-    listed(what, come, "added");
-    listed(what, gone, "removed");
-  }
-
- private:
-  void say(const char* verb, const std::string& what) {
-    lines_.push_back(name_ + verb + (what.empty() ? "" : ": ") + what);
-  }
-  void listed(const char* what, const std::multiset<std::string>& words, const char* verb) {
-    if (words.size() > kWordsListMax) {
-      note(std::to_string(words.size()) + " " + what + " " + verb);
-    } else if (!words.empty()) {
-      std::string line;
-      for (const std::string& word : words) {
-        line += (line.empty() ? "" : ", ") + word;
-      }
-      note(std::string(what) + " " + line + " " + verb);
-    }
-  }
-
-  Lines& lines_;
-  std::string name_;
-};
 
 std::string prefix_text(const IpPrefix& prefix) {
   return to_text(prefix);
@@ -169,6 +90,7 @@ void diff_peer(const std::string& tunnel, const Peer& from, const Peer& to, Line
   peer.text("endpoint", optional_endpoint(from.endpoint), optional_endpoint(to.endpoint));
   peer.members("allowed_ips", from.allowed_ips, to.allowed_ips, prefix_text);
   peer.number("persistent_keepalive", from.persistent_keepalive, to.persistent_keepalive, "off");
+  peer.number("path_mtu", from.path_mtu, to.path_mtu, "the tunnel's");
   peer.text("lan", lan_text(from), lan_text(to));
 }
 
@@ -239,6 +161,9 @@ void diff_tunnel(const Tunnel& from, const Tunnel& to, Lines& lines) {
   tunnel.number("mtu", from.mtu, to.mtu, "automatic");
   tunnel.members("capture", captured(from.capture), captured(to.capture), plain);
   tunnel.text("underlay", from.underlay, to.underlay);
+  tunnel.text("via", from.via, to.via);
+  tunnel.number("path_mtu", from.path_mtu, to.path_mtu, "measured");
+  tunnel.text("mss", mss_text(from), mss_text(to));
   tunnel.text("resolver", joined(from.resolvers), joined(to.resolvers));
   diff_peers(from, to, lines);
 }
@@ -400,31 +325,12 @@ struct Written {
 };
 using Priorities = std::map<uint32_t, std::vector<Written>>;
 
-// Whole, where rule_text() would cut a list: a change behind the cut is a change.
-std::string whole_conditions(const Rule& rule) {
-  std::string text = rule_match_text(rule);
-  for (const Addresses* addresses : {&rule.from, &rule.to}) {
-    for (const IpPrefix& prefix : addresses->prefixes) {
-      text += " " + to_text(prefix);
-    }
-    text += " " + joined(addresses->sets);
-  }
-  text += " " + joined(rule.iif.values) + " " + joined(rule.peer.values);
-  for (const uint8_t protocol : rule.protocols) {
-    text += " " + std::to_string(protocol);
-  }
-  for (const Ports* ports : {&rule.sport, &rule.dport}) {
-    for (const auto& [first, last] : ports->ranges) {
-      text += " " + std::to_string(first) + "-" + std::to_string(last);
-    }
-  }
-  return text;
-}
-
 Priorities by_priority(const Config& config) {
   Priorities rules;
   for (const Rule& rule : config.rules) {
-    rules[rule.priority].push_back({&rule, whole_conditions(rule), rule_action_text(rule)});
+    // Whole, where rule_text() would cut a list: a change behind the cut is a change.
+    rules[rule.priority].push_back(
+        {&rule, match_text(rule.match, SIZE_MAX), rule_action_text(rule)});
   }
   return rules;
 }
@@ -528,6 +434,9 @@ std::vector<std::string> diff(const Config& from, const Config& to) {
   diff_exits(from, to, lines);
   diff_tables(from, to, lines);
   diff_rules(from, to, lines);
+  diff_nats(from, to, lines);
+  diff_filters(from, to, lines);
+  diff_flows(from.flows, to.flows, lines);
   return lines;
 }
 

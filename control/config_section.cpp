@@ -11,7 +11,7 @@ namespace {
 const Node kNothing{};
 
 // What people coming from other tools write, and what it is called here.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 15> kOtherWords = {{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 22> kOtherWords = {{
     {"pref", "priority"},
     {"preference", "priority"},
     {"order", "priority"},
@@ -23,6 +23,13 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 15> kOtherWo
     {"daddr", "to"},
     {"mark", "fwmark"},
     {"iifname", "iif"},
+    {"oifname", "oif"},
+    {"ctstate", "state"},
+    {"ct_state", "state"},
+    {"redirect", "dnat"},
+    {"to_source", "snat"},
+    {"to_destination", "dnat"},
+    {"clamp_mss", "mss"},
     {"sports", "sport"},
     {"dports", "dport"},
     {"dns", "resolver"},

@@ -294,6 +294,55 @@ Result<IpPrefix> parse_interface_address(std::string_view text) {
 
 namespace {
 
+// The last address of a prefix.
+IpAddress last_of(const IpPrefix& prefix) {
+  IpAddress last = prefix.address;
+  for (unsigned bit = prefix.length; bit < last.bits(); ++bit) {
+    last.bytes[bit / 8] |= static_cast<uint8_t>(0x80u >> bit % 8);
+  }
+  return last;
+}
+
+// What no host has: the unspecified address, and those of groups.
+bool is_nobodys(const IpAddress& address) {
+  const bool group =
+      address.family == Family::v4 ? (address.bytes[0] & 0xf0) >= 0xe0 : address.bytes[0] == 0xff;
+  return group || address.bytes == IpAddress{}.bytes;
+}
+
+}  // namespace
+
+Result<AddressRange> parse_address_range(std::string_view text) {
+  const size_t dash = text.find('-');
+  AddressRange range;
+  if (dash == std::string_view::npos) {
+    const auto prefix = parse_prefix(text);
+    if (!prefix) {
+      return std::unexpected(prefix.error());
+    }
+    range = {prefix->address, last_of(*prefix)};
+  } else {
+    const auto first = parse_address(trimmed(text.substr(0, dash)));
+    const auto last = parse_address(trimmed(text.substr(dash + 1)));
+    if (!first || !last) {
+      return std::unexpected((first ? last : first).error());
+    }
+    range = {*first, *last};
+  }
+  if (range.first.family != range.last.family) {
+    return fail(quoted(text) + " is a range from one family into the other");
+  }
+  if (range.last.bytes < range.first.bytes) {
+    return fail(quoted(text) + " is a range whose first address is larger than its last");
+  }
+  if (is_nobodys(range.first) || is_nobodys(range.last)) {
+    return fail(quoted(text) + " has addresses that no host can have");
+  }
+  return range;
+}
+
+namespace {
+
 std::string host_name_problem(std::string_view host) {
   constexpr size_t kNameMax = 253, kLabelMax = 63;
   if (host.ends_with('.')) {

@@ -46,7 +46,9 @@ Result<KeyBytes> parse_key_text(std::string_view text);           // 44 characte
 Result<IpPrefix> parse_interface_address(std::string_view text);  // as parse_prefix, host bits kept
 Result<EndpointText> parse_endpoint_text(std::string_view text);
 Result<std::pair<uint16_t, uint16_t>> parse_port_range(std::string_view text);  // "53", "1000-2000"
-Result<uint8_t> parse_protocol(std::string_view text);                          // "tcp", "6"
+Result<AddressRange> parse_address_range(
+    std::string_view text);                                 // "10.0.0.1-10.0.0.9", or a prefix
+Result<uint8_t> parse_protocol(std::string_view text);      // "tcp", "6"
 Result<uint64_t> parse_duration_ms(std::string_view text);  // "500ms", "2s", "5m", "1h"
 
 // "VALUE[/MASK]": neither may exceed `max`, the value has no bit outside the mask, the mask is not 0.

@@ -14,6 +14,10 @@ namespace {
 
 // An IPv4 host must take 576 bytes; what is beyond 65455 leaves no room for WireGuard's own headers.
 constexpr uint32_t kMtuMin = 576, kMtuMax = 65455;
+// Below, an IPv4 tunnel's own MTU would be too small; above there is no IP packet.
+constexpr uint32_t kPathMtuMin = 636, kPathMtuMax = 65535;
+// What every TCP must take of IPv4 (RFC 9293); what leaves room for the headers of the smallest packet.
+constexpr uint32_t kMssMin = 536, kMssMax = kMtuMax - 40;
 // 32766 and 32767 are the kernel's rules for main and default; 0 is its rule for local.
 constexpr uint32_t kRulePriorityMax = 32765;
 // 0 to 4 are the kernel's own: unspec, redirect, kernel, boot, static.
@@ -125,6 +129,31 @@ std::string take_lan(std::string_view text, Peer& peer) {
   return {};
 }
 
+// "measured", the default, or bytes.
+std::string take_path_mtu(std::string_view text, uint32_t& out) {
+  const auto bytes = parse_number(text, kPathMtuMax);
+  if (text != "measured" && (!bytes || *bytes < kPathMtuMin)) {
+    return quoted(text) + " is no path MTU: " + std::to_string(kPathMtuMin) + " to " +
+           std::to_string(kPathMtuMax) + " bytes, or \"measured\"";
+  }
+  out = static_cast<uint32_t>(bytes.value_or(0));
+  return {};
+}
+
+std::string take_mss(std::string_view text, Tunnel& tunnel) {
+  const auto bytes = parse_number(text, kMssMax);
+  if (text == "clamp" || text == "off") {
+    tunnel.mss = text == "off" ? Tunnel::Mss::off : Tunnel::Mss::clamp;
+  } else if (bytes && *bytes >= kMssMin) {
+    tunnel.mss = Tunnel::Mss::fixed;
+    tunnel.mss_bytes = static_cast<uint32_t>(*bytes);
+  } else {
+    return quoted(text) + " is not \"clamp\", \"off\" or " + std::to_string(kMssMin) + " to " +
+           std::to_string(kMssMax) + " bytes";
+  }
+  return {};
+}
+
 // What a peer table says besides its public key, over what `peer` has (a peer of a conf file, or a new one).
 void read_peer(Section& section, Peer& peer) {
   if (section.text("name", peer.name)) {
@@ -151,6 +180,10 @@ void read_peer(Section& section, Peer& peer) {
     return take_keepalive(text, peer.persistent_keepalive);
   };
   section.one_text("persistent_keepalive", keepalive, true);
+  const auto path_mtu = [&](std::string_view text, unsigned) {
+    return take_path_mtu(text, peer.path_mtu);
+  };
+  section.one_text("path_mtu", path_mtu, true);
   section.one_text("lan", [&](std::string_view text, unsigned) { return take_lan(text, peer); });
   section.finish();
 }
@@ -284,6 +317,15 @@ void read_tunnel_keys(Section& section, Tunnel& tunnel) {
       section.error("underlay", std::move(problem));
     }
   }
+  if (section.text("via", tunnel.via) && tunnel.via.empty()) {
+    section.error("via", "is empty: the name of a tunnel, or leave it out");
+  }
+  const auto path_mtu = [&](std::string_view text, unsigned) {
+    return take_path_mtu(text, tunnel.path_mtu);
+  };
+  section.one_text("path_mtu", path_mtu, true);
+  const auto mss = [&](std::string_view text, unsigned) { return take_mss(text, tunnel); };
+  section.one_text("mss", mss, true);
   section.texts("resolver", [&](std::string_view text, unsigned) {
     return take_resolver(text, tunnel.resolvers);
   });
@@ -375,9 +417,21 @@ void read_top(const Node& root, Config& config, Report& report) {
       read_rule(section, config);
     });
   }
-  if (root.find("nat") != nullptr) {
-    top.take("nat");
-    top.error("nat", "Sallyport has no NAT in this version: leave [[nat]] out");
+  if (const Node* nats = top.take("nat")) {
+    for_each_table(*nats, "nat", report, [&](const Node& node, const std::string& path) {
+      Section section(node, path, "NAT key", report);
+      read_nat(section, config);
+    });
+  }
+  if (const Node* filters = top.take("filter")) {
+    for_each_table(*filters, "filter", report, [&](const Node& node, const std::string& path) {
+      Section section(node, path, "filter key", report);
+      read_filter(section, config);
+    });
+  }
+  if (const Node* flows = top.take("flows")) {
+    Section section(*flows, "flows", "flows key", report);
+    read_flows(section, config.flows);
   }
   top.finish();
 }
@@ -388,13 +442,18 @@ void name_peers_in_full(Config& config) {
     const Tunnel& tunnel = config.tunnels[place.tunnel];
     return tunnel.name + "/" + tunnel.peers[place.peer].name;
   };
-  for (Rule& rule : config.rules) {
-    for (std::string& name : rule.peer.values) {
-      if (const auto places = find_peers(config, name); places.size() == 1) {
-        name = full(places[0]);
+  const auto name_all = [&](auto& things) {
+    for (auto& thing : things) {
+      for (std::string& name : thing.match.peer.values) {
+        if (const auto places = find_peers(config, name); places.size() == 1) {
+          name = full(places[0]);
+        }
       }
     }
-  }
+  };
+  name_all(config.rules);
+  name_all(config.nats);
+  name_all(config.filters);
   for (Exit& exit : config.exits) {
     if (exit.kind != Exit::Kind::peer || !exit.tunnel.empty()) {
       continue;

@@ -4,14 +4,6 @@
 #include "control/limits.h"
 
 namespace sallyport::config {
-namespace {
-
-// DSCP: the two bits below are ECN's, which routers on the way change.
-constexpr uint32_t kTosMask = 0xfc;
-
-constexpr uint32_t kProbeMsMin = 10, kProbeMsMax = 3600 * 1000;
-constexpr unsigned kProbeCountMax = 100;
-constexpr uint32_t kStickySecondsMax = 7 * 24 * 3600;
 
 // -- Durations: a number of seconds, with or without a fraction, or a text.
 
@@ -45,6 +37,12 @@ bool read_duration_ms(Section& section, std::string_view key, uint64_t min, uint
   out = *value;
   return true;
 }
+
+namespace {
+
+constexpr uint32_t kProbeMsMin = 10, kProbeMsMax = 3600 * 1000;
+constexpr unsigned kProbeCountMax = 100;
+constexpr uint32_t kStickySecondsMax = 7 * 24 * 3600;
 
 // -- [exit.NAME]
 
@@ -297,120 +295,6 @@ void read_table(Section& section, std::string_view name, Config& config) {
 
 namespace {
 
-// Of a list, all or none are negated.
-class Negation {
- public:
-  // Takes the '!' off; false when this one differs from those before it.
-  bool take(std::string_view& text) {
-    const bool negated = text.starts_with('!');
-    text.remove_prefix(negated);
-    const bool fits = !known_ || *known_ == negated;
-    known_ = negated;
-    return fits;
-  }
-  bool negated() const { return known_.value_or(false); }
-
- private:
-  std::optional<bool> known_;
-};
-
-constexpr std::string_view kMixed =
-    "in one list either all begin with '!' or none: \"any of these\", or \"none of these\"";
-
-// `take` gets each text without its '!'.
-template <class Take>
-bool read_negatable(Section& section, std::string_view key, bool numbers, const Take& take) {
-  Negation negation;
-  section.texts(
-      key,
-      [&](std::string_view text, unsigned) {
-        return negation.take(text) ? take(text) : std::string(kMixed);
-      },
-      numbers);
-  return negation.negated();
-}
-
-void read_addresses(Section& section, std::string_view key, Addresses& out) {
-  out.negated = read_negatable(section, key, false, [&](std::string_view text) {
-    if (text.starts_with('@')) {
-      out.sets.emplace_back(text.substr(1));
-      return std::string();
-    }
-    if (text == "all" || text == "any" || text == "default") {
-      return quoted(text) + ": leave the key out, and the rule does not ask";
-    }
-    return append_prefix(text, out.prefixes);
-  });
-}
-
-void read_names(Section& section, std::string_view key, Names& out) {
-  out.negated = read_negatable(section, key, false, [&](std::string_view text) {
-    out.values.emplace_back(text);
-    return std::string(text.empty() ? "is empty" : "");
-  });
-}
-
-void read_ports(Section& section, std::string_view key, Ports& out) {
-  out.negated = read_negatable(section, key, true, [&](std::string_view text) {
-    const auto range = parse_port_range(text);
-    if (!range) {
-      return range.error().text;
-    }
-    out.ranges.push_back(*range);
-    return std::string();
-  });
-}
-
-void read_masked(Section& section, std::string_view key, uint32_t max, uint32_t mask,
-                 std::optional<Masked>& out) {
-  section.one_text(
-      key,
-      [&](std::string_view text, unsigned) {
-        const bool negated = text.starts_with('!');
-        const auto masked = parse_masked(text.substr(negated), max, mask);
-        if (!masked) {
-          return masked.error().text;
-        }
-        out = *masked;
-        out->negated = negated;
-        return std::string();
-      },
-      true);
-}
-
-std::string take_family(std::string_view text, Family& out) {
-  if (text == "ipv4" || text == "4") {
-    out = Family::v4;
-  } else if (text == "ipv6" || text == "6") {
-    out = Family::v6;
-  } else {
-    return quoted(text) + " is not \"ipv4\" or \"ipv6\"; without the key a rule is for both";
-  }
-  return {};
-}
-
-void read_conditions(Section& section, Rule& rule) {
-  section.one_text(
-      "family", [&](std::string_view text, unsigned) { return take_family(text, rule.family); },
-      true);
-  read_addresses(section, "from", rule.from);
-  read_addresses(section, "to", rule.to);
-  read_names(section, "iif", rule.iif);
-  read_names(section, "peer", rule.peer);
-  rule.protocols_negated = read_negatable(section, "ipproto", true, [&](std::string_view text) {
-    const auto protocol = parse_protocol(text);
-    if (!protocol) {
-      return protocol.error().text;
-    }
-    rule.protocols.push_back(*protocol);
-    return std::string();
-  });
-  read_ports(section, "sport", rule.sport);
-  read_ports(section, "dport", rule.dport);
-  read_masked(section, "fwmark", UINT32_MAX, UINT32_MAX, rule.fwmark);
-  read_masked(section, "tos", UINT8_MAX, kTosMask, rule.tos);
-}
-
 std::string take_action(std::string_view text, Rule::Action& out) {
   using Action = Rule::Action;
   static constexpr std::pair<std::string_view, Action> kActions[] = {
@@ -486,12 +370,8 @@ void read_rule(Section& section, Config& config) {
                   "is missing: rules are asked in the order of their priorities, the "
                   "lowest first");
   }
-  if (section.text("name", rule.name)) {
-    if (std::string problem = name_problem(rule.name); !problem.empty()) {
-      section.error("name", std::move(problem));
-    }
-  }
-  read_conditions(section, rule);
+  read_name(section, rule.name);
+  read_match(section, MatchOf::rule, rule.match);
   read_effect(section, rule);
   section.finish();
 }

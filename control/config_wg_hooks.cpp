@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "control/config_wg_nat.h"
 #include "control/config_wg_quick.h"
 
 namespace sallyport::config {
@@ -19,9 +20,18 @@ struct Idiom {
 };
 
 constexpr std::string_view kNat =
+    "instead, where it is about what goes into a tunnel or comes out of one: a [[nat]] in TOML "
+    "with "
+    "masquerade = true, snat or dnat. What leaves by another interface of the host stays with the "
+    "host's own firewall, set up once outside this file";
+constexpr std::string_view kNoNat =
     "masquerading: Sallyport has no NAT in this version ([[nat]] is planned). Leave the line out "
     "and let the host's own firewall masquerade, set up once outside this file";
 constexpr std::string_view kMss =
+    "not needed: leave it out. A tunnel clamps the MSS to its path MTU by itself, both ways; mss "
+    "of "
+    "a tunnel in TOML says otherwise";
+constexpr std::string_view kNoMss =
     "not needed: leave it out. The tunnel's MTU is derived, or set by MTU, and the host tells "
     "those who send more than fits. (Sallyport does not clamp the MSS in this version; where ICMP "
     "is filtered, clamp it in the host's own firewall)";
@@ -96,7 +106,7 @@ constexpr Idiom kIdioms[] = {
     {{"wg addconf"}, kWg},
 };
 
-std::string_view advice_for(std::string_view command) {
+std::string_view idiom_of(std::string_view command) {
   // Lower case, runs of blanks as one, with a blank at either end.
   std::string words = " ";
   for (const char c : lowered(command)) {
@@ -116,15 +126,32 @@ std::string_view advice_for(std::string_view command) {
   return kOther;
 }
 
+std::string advice_for(std::string_view command, std::string_view tunnel, const Done& done) {
+  const std::string_view advice = idiom_of(command);
+  const auto instead = [](const std::string& toml) {
+    return "instead, in TOML, each key on a line of its own: " + toml;
+  };
+  if (advice == kNat) {
+    const auto toml = done.nat ? nat_replacement(command, tunnel) : std::nullopt;
+    return toml ? instead(*toml) : std::string(done.nat ? kNat : kNoNat);
+  }
+  if (advice == kMss) {
+    const auto toml = done.mss ? mss_replacement(command, tunnel) : std::nullopt;
+    return toml ? instead(*toml) : std::string(done.mss ? kMss : kNoMss);
+  }
+  return std::string(advice);
+}
+
 }  // namespace
 
-std::vector<std::string> hook_replacements(std::string_view line) {
+std::vector<std::string> hook_replacements(std::string_view line, std::string_view tunnel,
+                                           const Done& done) {
   std::vector<std::string> out;
   for (size_t begin = 0; begin < line.size() && out.size() < kCommandsMax;) {
     const size_t end = std::min(line.find_first_of(";&|", begin), line.size());
     const std::string_view command = trimmed(line.substr(begin, end - begin));
     if (!command.empty()) {
-      out.push_back(quoted(command) + ": " + std::string(advice_for(command)));
+      out.push_back(quoted(command) + ": " + advice_for(command, tunnel, done));
     }
     begin = end + 1;
   }

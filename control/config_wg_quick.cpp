@@ -302,7 +302,7 @@ void Reader::save_config(std::string_view value) {
 }
 
 void Reader::hook(std::string_view key, std::string_view value) {
-  for (std::string& replacement : hook_replacements(value)) {
+  for (std::string& replacement : hook_replacements(value, tunnel_.name)) {
     error(key, std::move(replacement));
   }
 }

@@ -9,13 +9,13 @@ namespace sallyport::config {
 namespace {
 
 // "a,b,c", "!a,!b", or "a,b,... (12 in all)".
-std::string list(const std::vector<std::string>& members, bool negated,
-                 const char* separator = ",") {
+std::string list(const std::vector<std::string>& members, bool negated, const char* separator = ",",
+                 size_t max = kWordsListMax) {
   std::string text;
-  for (size_t i = 0; i < members.size() && i < kWordsListMax; ++i) {
+  for (size_t i = 0; i < members.size() && i < max; ++i) {
     text += (i == 0 ? "" : separator) + std::string(negated ? "!" : "") + members[i];
   }
-  if (members.size() > kWordsListMax) {
+  if (members.size() > max) {
     text += std::string(separator) + "... (" + std::to_string(members.size()) + " in all)";
   }
   return text;
@@ -30,22 +30,17 @@ std::vector<std::string> texts(const Values& values, const Text& text) {
   return out;
 }
 
-std::string addresses_text(const Addresses& addresses) {
+std::vector<std::string> members_of(const Addresses& addresses) {
   auto members = texts(addresses.prefixes, [](const IpPrefix& prefix) { return to_text(prefix); });
   for (const std::string& set : addresses.sets) {
     members.push_back("@" + set);
   }
-  return list(members, addresses.negated);
+  return members;
 }
 
-std::string ports_text(const Ports& ports) {
-  return list(
-      texts(ports.ranges,
-            [](const auto& range) {
-              std::string text = std::to_string(range.first);
-              return range.first == range.second ? text : text + "-" + std::to_string(range.second);
-            }),
-      ports.negated);
+std::string port_range_text(const PortRange& range) {
+  const std::string text = std::to_string(range.first);
+  return range.first == range.second ? text : text + "-" + std::to_string(range.second);
 }
 
 // The mask is left out where it is the one that a mark, or a tos, has by itself.
@@ -89,40 +84,38 @@ std::string prefixes_text(const std::vector<IpPrefix>& prefixes) {
 
 // -- Rules
 
-std::string rule_match_text(const Rule& rule) {
+std::string match_text(const Match& match, size_t list_max) {
   constexpr uint32_t kTosByDefault = 0xfc;  // the DSCP; the other two bits are ECN's
   std::string text;
-  if (rule.family != Family::none) {
-    append(text, "family", rule.family == Family::v4 ? "ipv4" : "ipv6");
+  const auto listed = [&](const char* word, const std::vector<std::string>& members, bool negated) {
+    if (!members.empty()) {
+      append(text, word, list(members, negated, ",", list_max));
+    }
+  };
+  if (match.family != Family::none) {
+    append(text, "family", match.family == Family::v4 ? "ipv4" : "ipv6");
   }
-  if (rule.from.asks()) {
-    append(text, "from", addresses_text(rule.from));
+  listed("from", members_of(match.from), match.from.negated);
+  listed("to", members_of(match.to), match.to.negated);
+  if (match.tos) {
+    append(text, "tos", masked_text(*match.tos, kTosByDefault));
   }
-  if (rule.to.asks()) {
-    append(text, "to", addresses_text(rule.to));
+  if (match.fwmark) {
+    append(text, "fwmark", masked_text(*match.fwmark, UINT32_MAX));
   }
-  if (rule.tos) {
-    append(text, "tos", masked_text(*rule.tos, kTosByDefault));
-  }
-  if (rule.fwmark) {
-    append(text, "fwmark", masked_text(*rule.fwmark, UINT32_MAX));
-  }
-  if (!rule.iif.values.empty()) {
-    append(text, "iif", list(rule.iif.values, rule.iif.negated));
-  }
-  if (!rule.peer.values.empty()) {
-    append(text, "peer", list(rule.peer.values, rule.peer.negated));
-  }
-  if (!rule.protocols.empty()) {
-    append(text, "ipproto", list(texts(rule.protocols, protocol_name), rule.protocols_negated));
-  }
-  if (!rule.sport.ranges.empty()) {
-    append(text, "sport", ports_text(rule.sport));
-  }
-  if (!rule.dport.ranges.empty()) {
-    append(text, "dport", ports_text(rule.dport));
-  }
+  listed("iif", match.iif.values, match.iif.negated);
+  listed("oif", match.oif.values, match.oif.negated);
+  listed("exit", match.exit.values, match.exit.negated);
+  listed("peer", match.peer.values, match.peer.negated);
+  listed("ipproto", texts(match.protocols, protocol_name), match.protocols_negated);
+  listed("sport", texts(match.sport.ranges, port_range_text), match.sport.negated);
+  listed("dport", texts(match.dport.ranges, port_range_text), match.dport.negated);
+  listed("state", texts(match.states, state_text), match.states_negated);
   return text.empty() ? "from all" : text;
+}
+
+std::string rule_match_text(const Rule& rule) {
+  return match_text(rule.match);
 }
 
 std::string rule_action_text(const Rule& rule) {
@@ -164,6 +157,103 @@ std::string rule_action_text(const Rule& rule) {
 
 std::string rule_text(const Rule& rule) {
   return rule_match_text(rule) + " " + rule_action_text(rule);
+}
+
+// -- NAT and filters
+
+std::string state_text(FlowState state) {
+  switch (state) {
+    case FlowState::fresh:
+      return "new";
+    case FlowState::established:
+      return "established";
+    case FlowState::related:
+      return "related";
+    case FlowState::invalid:
+      return "invalid";
+    case FlowState::none:
+      break;
+  }
+  return "none";
+}
+
+std::string address_range_text(const AddressRange& range) {
+  return to_text(range.first) + (range.first == range.last ? "" : "-" + to_text(range.last));
+}
+
+std::string nat_action_text(const Nat& nat, size_t list_max) {
+  std::string text;
+  switch (nat.action) {
+    case Nat::Action::none:
+      return "none";
+    case Nat::Action::masquerade:
+      text = "masquerade";
+      break;
+    case Nat::Action::snat:
+      text = "snat " + list(texts(nat.pool, address_range_text), false, ",", list_max);
+      break;
+    case Nat::Action::dnat:
+      text = "dnat " + list(texts(nat.pool, address_range_text), false, ",", list_max);
+      break;
+    case Nat::Action::nptv6:
+      return "nptv6 " + to_text(nat.inside) + " to " + to_text(nat.outside);
+  }
+  if (nat.ports) {
+    append(text, "ports", port_range_text(*nat.ports));
+  }
+  if (nat.port) {
+    append(text, "port", port_range_text(*nat.port));
+  }
+  if (nat.endpoint_independent) {
+    append(text, "endpoint_independent", {});
+  }
+  return text + (nat.paired ? "" : " not paired");
+}
+
+std::string nat_text(const Nat& nat) {
+  return match_text(nat.match) + " " + nat_action_text(nat);
+}
+
+std::string filter_action_text(const Filter& filter) {
+  switch (filter.action) {
+    case Filter::Action::accept:
+      return "accept";
+    case Filter::Action::drop:
+      return "drop";
+    case Filter::Action::reject:
+      return "reject";
+    case Filter::Action::reset:
+      break;
+  }
+  return "reset";
+}
+
+std::string filter_text(const Filter& filter) {
+  return match_text(filter.match) + " " + filter_action_text(filter);
+}
+
+std::string reverse_path_text(Flows::ReversePath how) {
+  switch (how) {
+    case Flows::ReversePath::strict:
+      return "strict";
+    case Flows::ReversePath::loose:
+      return "loose";
+    case Flows::ReversePath::off:
+      break;
+  }
+  return "off";
+}
+
+std::string mss_text(const Tunnel& tunnel) {
+  switch (tunnel.mss) {
+    case Tunnel::Mss::clamp:
+      return "clamp";
+    case Tunnel::Mss::off:
+      return "off";
+    case Tunnel::Mss::fixed:
+      break;
+  }
+  return std::to_string(tunnel.mss_bytes);
 }
 
 // -- Routes

@@ -3,6 +3,7 @@
 // What `show rules`, `explain` and `diff` print, so that a thing is called the same wherever it is met:
 //
 //     from 10.0.0.0/8,@lan iif wg0 ipproto udp dport 53,5353 fwmark 0x1/0xff set_mark 0x10/0xf0 lookup main
+//     ipproto tcp dport 80 iif host dnat 10.0.18.2 port 8080
 //     198.51.100.0/24 exit frankfurt
 //     weighted frankfurt 3, paris 1; closed when down; sticky 300s
 //
@@ -19,9 +20,21 @@ namespace sallyport::config {
 
 inline constexpr size_t kWordsListMax = 8;
 
-std::string rule_match_text(const Rule& rule);   // "from all" when it asks nothing
+// "from all" when it asks nothing.
+std::string match_text(const Match& match, size_t list_max = kWordsListMax);
+std::string rule_match_text(const Rule& rule);
 std::string rule_action_text(const Rule& rule);  // "set_mark 0x1 exit b"
 std::string rule_text(const Rule& rule);         // both
+
+// "snat 192.0.2.1-192.0.2.9 ports 1024-65535"
+std::string nat_action_text(const Nat& nat, size_t list_max = kWordsListMax);
+std::string nat_text(const Nat& nat);  // with what it matches
+std::string filter_action_text(const Filter& filter);
+std::string filter_text(const Filter& filter);
+std::string state_text(FlowState state);  // nft's: "new", "established"
+std::string reverse_path_text(Flows::ReversePath how);
+std::string mss_text(const Tunnel& tunnel);  // "clamp", "off", "1360"
+std::string address_range_text(const AddressRange& range);
 
 std::string route_to_text(const Route& route);  // "198.51.100.0/24", "@lan", "default"
 std::string route_text(const Route& route);     // with its exit

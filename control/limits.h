@@ -59,6 +59,16 @@ inline constexpr size_t kConfigNameMax = 64;        // of a set, an exit, a tabl
 inline constexpr size_t kGroupMembersMax = 255;
 inline constexpr uint32_t kGroupWeightMax = 65535;
 
+// -- Flows, NAT and filters.
+inline constexpr uint32_t kFlowsMin = 1024;
+inline constexpr uint32_t kFlowsMax = uint32_t{16} << 20;
+inline constexpr size_t kNatEntriesMax = 1024;
+inline constexpr size_t kFilterEntriesMax = 4096;
+inline constexpr size_t kNatRangesMax = 64;  // of one rule's addresses
+
+// -- Tunnels within tunnels: each layer needs room in front of a packet.
+inline constexpr size_t kNestingMax = 8;
+
 // -- Names of endpoints. Retries as wg(8) does them, x1.2 from one second, but without an end.
 inline constexpr size_t kResolvedPerFamilyMax =
     16;                                            // addresses kept of one answer, A and AAAA each

@@ -23,7 +23,8 @@ struct Datagram {
   std::string scope;
 
   bool followed = false;
-  size_t into = kNone;  // the tunnel that the host sends it into
+  size_t into = kNone;  // the tunnel that it goes through, or that the host sends it into
+  bool via = false;     // the former: the host does not see it
   std::string by;       // "capture 192.0.2.0/24"
   std::vector<PeerOutcome> outcomes;
   bool told = false;  // in a loop that has been reported
@@ -75,6 +76,7 @@ class Search {
   }
 
   void check_all(std::vector<config::Problem>& errors);
+  void check_reach(std::vector<config::Problem>& errors);
   std::optional<std::string> loop_from(size_t start);
   size_t last() const { return datagrams_.size() - 1; }
 
@@ -87,6 +89,7 @@ class Search {
   void ask_captures(Datagram& datagram);
   std::string words(size_t last, size_t outcome);
   std::string hop_text(const Datagram& datagram, bool first) const;
+  std::string way_text(const Datagram& datagram) const;
   std::string advice(const Datagram& datagram) const;
   std::string peer_text(size_t tunnel, size_t peer) const {
     const config::Tunnel& of = config_.tunnels[tunnel];
@@ -151,6 +154,12 @@ std::vector<IpAddress> Search::addresses_of(const std::vector<Datagram>& datagra
 
 void Search::ask_host(Datagram& datagram) {
   const config::Tunnel& tunnel = config_.tunnels[datagram.tunnel];
+  if (!tunnel.via.empty()) {
+    const auto below = std::ranges::find(config_.tunnels, tunnel.via, &config::Tunnel::name);
+    datagram.into = static_cast<size_t>(below - config_.tunnels.begin());
+    datagram.via = true;
+    return;
+  }
   const bool scoped = !datagram.scope.empty() && is_link_local(datagram.to);
   const std::string& device = tunnel.underlay.empty() && scoped ? datagram.scope : tunnel.underlay;
   if (!device.empty()) {
@@ -262,7 +271,28 @@ std::optional<std::string> Search::loop_from(size_t start) {
              : std::nullopt;
 }
 
+// What a tunnel sends through another must be able to reach a peer there.
+void Search::check_reach(std::vector<config::Problem>& errors) {
+  for (Datagram& datagram : datagrams_) {
+    const config::Tunnel& tunnel = config_.tunnels[datagram.tunnel];
+    if (tunnel.via.empty() || effort_.spent()) {
+      continue;
+    }
+    follow(datagram);
+    if (!effort_.spent() && std::ranges::find(datagram.outcomes, datagram.into,
+                                              &PeerOutcome::tunnel) == datagram.outcomes.end()) {
+      config::add_problem(
+          errors,
+          {tunnel.peers[datagram.peer].where, config::dotted("tunnel", tunnel.name) + ".via",
+           "nothing that " + tunnel.name + " sends to " + tunnel.peers[datagram.peer].name +
+               " at " + place_text(datagram.to, datagram.port) + " can leave by " + tunnel.via +
+               ": neither a rule nor the allowed-ips there take it to one of its peers"});
+    }
+  }
+}
+
 void Search::check_all(std::vector<config::Problem>& errors) {
+  check_reach(errors);
   for (size_t i = 0; i < datagrams_.size(); ++i) {
     const Datagram& datagram = datagrams_[i];
     if (datagram.told) {
@@ -281,10 +311,16 @@ void Search::check_all(std::vector<config::Problem>& errors) {
 
 // -- Words
 
+std::string Search::way_text(const Datagram& datagram) const {
+  const std::string& into = config_.tunnels[datagram.into].name;
+  return datagram.via ? "that is a packet in " + into + " (via)"
+                      : "the host routes that into " + into + " (" + datagram.by + ")";
+}
+
 std::string Search::hop_text(const Datagram& datagram, bool first) const {
   const config::Tunnel& tunnel = config_.tunnels[datagram.tunnel];
-  const std::string to =
-      place_text(datagram.to, datagram.port) + " (" + mark_text(outer_mark(config_, tunnel)) + ")";
+  const std::string to = place_text(datagram.to, datagram.port) +
+                         (datagram.via ? "" : " (" + mark_text(outer_mark(config_, tunnel)) + ")");
   if (!first) {
     return tunnel.name + " seals that again and sends it to " + to;
   }
@@ -305,8 +341,7 @@ std::string Search::words(size_t last, size_t outcome) {
     Datagram& datagram = datagrams_[hops[i].first];
     datagram.told = true;
     const PeerOutcome& to = datagram.outcomes[hops[i].second];
-    text += hop_text(datagram, i == 0) + "; the host routes that into " +
-            config_.tunnels[datagram.into].name + " (" + datagram.by + "); " + to.why +
+    text += hop_text(datagram, i == 0) + "; " + way_text(datagram) + "; " + to.why +
             ": it goes to " + peer_text(to.tunnel, to.peer) + "; ";
   }
   const Datagram& start = datagrams_[hops.front().first];
@@ -320,6 +355,10 @@ std::string Search::advice(const Datagram& start) const {
   const config::Host& host = config_.host;
   const std::string exclude = "exclude the endpoint: tunnel." + config_.tunnels[start.into].name +
                               ".capture = [..., \"!" + to_text(start.to) + "\"]";
+  if (start.via) {
+    return "Let a rule take what iif = \"host:" + tunnel.via + "\" brings to " + to_text(start.to) +
+           " to a peer of " + tunnel.via + ", before those that take it elsewhere";
+  }
   if (!tunnel.underlay.empty()) {
     return "Name an underlay that is no tunnel on its own way, or leave it out";
   }

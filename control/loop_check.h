@@ -8,6 +8,10 @@
 // spells out the way hop by hop. An endpoint within a captured set is no loop where the datagrams carry host.from_mark, as
 // they do by default.
 //
+// What a tunnel sends `via` another does not meet the host: it is a packet in that tunnel, as `iif = "host:TUNNEL"` would bring
+// one, and its rules and allowed-ips decide. Where these take it to no peer of that tunnel, nothing can leave, and that is an error
+// too.
+//
 // The host's part, as control/host_routes.h sets it up: by destination, what does not carry host.from_mark and whose longest
 // captured prefix is no hole; with host.to_mark, what carries that and likewise. Without host.manage, nothing. The host's own
 // addresses (loopback, the tunnels') stay within it. A datagram that is bound to an interface, by `underlay` or the %scope of

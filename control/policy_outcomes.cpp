@@ -63,10 +63,10 @@ Ranges ports_of(const config::Ports& ports) {
   return ports.negated ? all.without(out) : out;
 }
 
-uint8_t tos_of(const Rule& rule) {
+uint8_t tos_of(const std::optional<config::Masked>& tos) {
   uint8_t bits = 0;
   for (size_t i = 0; i < kOuterTos.size(); ++i) {
-    bits |= static_cast<uint8_t>((!rule.tos || matches(*rule.tos, kOuterTos[i]) ? 1u : 0u) << i);
+    bits |= static_cast<uint8_t>((!tos || matches(*tos, kOuterTos[i]) ? 1u : 0u) << i);
   }
   return bits;
 }
@@ -198,7 +198,8 @@ std::vector<PeerOutcome> PolicyOutcomes::of(const PartlyKnown& packet) {
     auto first = walk.waiting.extract(walk.waiting.begin());
     const auto [here, mark] = first.key();
     size_t rule = here;
-    while (rule < rules_.size() && !may_match(*rules_[rule], packet, mark) && effort_.spend(1)) {
+    while (rule < rules_.size() && !may_match(rules_[rule]->match, packet, mark) &&
+           effort_.spend(1)) {
       ++rule;
     }
     if (rule > here) {
@@ -218,15 +219,16 @@ std::vector<PeerOutcome> PolicyOutcomes::of(const PartlyKnown& packet) {
 }
 
 // As far as the packet is known.
-bool PolicyOutcomes::may_match(const Rule& rule, const PartlyKnown& packet, uint32_t mark) {
+bool PolicyOutcomes::may_match(const config::Match& match, const PartlyKnown& packet,
+                               uint32_t mark) {
   const bool protocol_listed =
-      std::ranges::find(rule.protocols, kProtocolUdp) != rule.protocols.end();
-  return (rule.family == Family::none || rule.family == packet.destination.family) &&
-         (rule.protocols.empty() || protocol_listed != rule.protocols_negated) &&
-         (rule.peer.values.empty() || rule.peer.negated) &&  // it comes from none
-         matches_from_host(rule.iif, config_.tunnels[packet.tunnel].name) &&
-         matches(rule.dport, packet.destination_port) &&
-         (!rule.fwmark || matches(*rule.fwmark, mark)) && holds(rule.to, packet.destination);
+      std::ranges::find(match.protocols, kProtocolUdp) != match.protocols.end();
+  return (match.family == Family::none || match.family == packet.destination.family) &&
+         (match.protocols.empty() || protocol_listed != match.protocols_negated) &&
+         (match.peer.values.empty() || match.peer.negated) &&  // it comes from none
+         matches_from_host(match.iif, config_.tunnels[packet.tunnel].name) &&
+         matches(match.dport, packet.destination_port) &&
+         (!match.fwmark || matches(*match.fwmark, mark)) && holds(match.to, packet.destination);
 }
 
 bool PolicyOutcomes::holds(const config::Addresses& to, const IpAddress& address) {
@@ -250,7 +252,7 @@ const Ranges& PolicyOutcomes::members(const std::string& set, Family family) {
 const Ranges& PolicyOutcomes::sources_of(size_t rule, Family family) {
   const auto [found, fresh] = sources_.try_emplace({rule, family});
   Ranges& out = found->second;
-  const config::Addresses& from = rules_[rule]->from;
+  const config::Addresses& from = rules_[rule]->match.from;
   if (!fresh) {
     return out;
   }
@@ -272,8 +274,8 @@ const Ranges& PolicyOutcomes::sources_of(size_t rule, Family family) {
 void PolicyOutcomes::split(size_t rule, Family family, const Boxes& boxes, Boxes& matched,
                            Boxes& rest) {
   const Ranges& sources = sources_of(rule, family);
-  const Ranges ports = ports_of(rules_[rule]->sport);
-  const uint8_t tos = tos_of(*rules_[rule]);
+  const Ranges ports = ports_of(rules_[rule]->match.sport);
+  const uint8_t tos = tos_of(rules_[rule]->match.tos);
   for (const Box& box : boxes) {
     effort_.spend(box.sources.size() + box.ports.size());
     Box in{box.sources.common(sources), box.ports.common(ports), uint8_t(box.tos & tos)};

@@ -110,7 +110,7 @@ class PolicyOutcomes {
   bool is_always_alive(const std::string& exit, unsigned depth);
   const Ranges& members(const std::string& set, Family family);
   const Ranges& sources_of(size_t rule, Family family);
-  bool may_match(const config::Rule& rule, const PartlyKnown& packet, uint32_t mark);
+  bool may_match(const config::Match& match, const PartlyKnown& packet, uint32_t mark);
   bool holds(const config::Addresses& to, const IpAddress& address);
   void split(size_t rule, Family family, const Boxes& boxes, Boxes& matched, Boxes& rest);
   void act(Walk& walk, size_t rule, uint32_t mark, Boxes matched);

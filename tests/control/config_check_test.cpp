@@ -91,7 +91,7 @@ TEST(ConfigCheck, AsksWhichPeerIsMeant) {
   Config config = two_tunnels();
   Rule rule;
   rule.action = Rule::Action::drop;
-  rule.peer.values = {"alpha"};
+  rule.match.peer.values = {"alpha"};
   rule.where = {"x.toml", 9};
   config.rules = {rule};
   EXPECT_THAT(wrong(config), HasSubstr("x.toml:9: rule[1].peer: 'alpha' is more than one peer: "

@@ -46,6 +46,10 @@ std::string host(const std::string& line) {
 std::string tunnel(const std::string& line) {
   return "[tunnel.wg0]\nprivate_key_file = \"k\"\n" + line + "\n";
 }
+// wg1, and a wg0 whose keys begin at line 5.
+std::string below(const std::string& lines) {
+  return "[tunnel.wg1]\nprivate_key_file = \"k\"\n" + tunnel(lines);
+}
 std::string peer(const std::string& line) {
   return tunnel("[[tunnel.wg0.peer]]\npublic_key = \"" + kKeyB + "\"\n" + line);
 }
@@ -54,6 +58,15 @@ std::string rule(const std::string& lines) {
 }
 std::string dropping(const std::string& line) {
   return rule("action = \"drop\"\n" + line);
+}
+std::string nat(const std::string& lines) {
+  return "[[nat]]\n" + lines + "\n";
+}
+std::string filter(const std::string& line) {
+  return "[[filter]]\naction = \"drop\"\n" + line + "\n";
+}
+std::string flows(const std::string& line) {
+  return "[flows]\n" + line + "\n";
 }
 std::string exit_of(const std::string& lines) {
   return "[exit.x]\n" + lines + "\n";
@@ -64,7 +77,7 @@ const Mistake kSyntax[] = {
     {"a key twice", "[host]\ntable = 1\ntable = 2\n", 3, "", "not TOML"},
     {"an unknown section", "[tunel.wg0]\n", 1, "tunel", "did you mean 'tunnel'?"},
     {"a key outside", "table = 5\n", 1, "table", "a table for each name"},
-    {"nat", "[[nat]]\nx = 1\n", 1, "nat", "no NAT in this version"},
+    {"a NAT without brackets", "[nat]\nmasquerade = true\n", 1, "nat", "[[nat]]"},
     {"a rule without brackets", "[rule]\npriority = 1\n", 1, "rule", "[[rule]]"},
     {"a key too deep", std::string(3000, '.') + "\n", 1, "", "too many dots"},
     {"a letter beyond ASCII", "[host]\nt\xc3\xa4t = 5\n", 2, "", "outside of a string"},
@@ -128,6 +141,27 @@ const Mistake kTunnel[] = {
      "stands alone"},
     {"an empty list", tunnel("capture = []"), 3, "tunnel.wg0.capture", "leave the key out"},
     {"a bad underlay", tunnel("underlay = \"a b\""), 3, "tunnel.wg0.underlay", "no interface name"},
+    {"no tunnel to go through", tunnel("via = \"wg1\""), 3, "tunnel.wg0.via",
+     "did you mean 'wg0'?"},
+    {"through itself", tunnel("via = \"wg0\""), 3, "tunnel.wg0.via", "within itself: wg0 via wg0"},
+    {"through nothing", tunnel("via = \"\""), 3, "tunnel.wg0.via", "is empty"},
+    {"an underlay and a tunnel", below("via = \"wg1\"\nunderlay = \"eth0\""), 5, "tunnel.wg0.via",
+     "by one of them"},
+    {"a mark that nobody sees", below("via = \"wg1\"\nfwmark = 7"), 6, "tunnel.wg0.fwmark",
+     "is for the host"},
+    {"a path MTU of a tunnel's", below("via = \"wg1\"\npath_mtu = 1400"), 6, "tunnel.wg0.path_mtu",
+     "is the MTU of tunnel 'wg1'"},
+    {"an MTU that does not fit", below("via = \"wg1\"\nmtu = 1400"), 6, "tunnel.wg0.mtu",
+     "'wg1' carries 1420, and 80 of that are headers; at most 1340"},
+    {"an MTU beyond the path's", tunnel("path_mtu = 1400\nmtu = 1400"), 4, "tunnel.wg0.mtu",
+     "at most 1320"},
+    {"no room for IPv6", tunnel("path_mtu = 1300\naddress = \"fd00::1/64\""), 3,
+     "tunnel.wg0.path_mtu", "less than the 1280 that IPv6 needs"},
+    {"a small path MTU", tunnel("path_mtu = 576"), 3, "tunnel.wg0.path_mtu", "636 to 65535"},
+    {"a path MTU in words", tunnel("path_mtu = \"probe\""), 3, "tunnel.wg0.path_mtu",
+     "\"measured\""},
+    {"a small MSS", tunnel("mss = 500"), 3, "tunnel.wg0.mss", "536 to"},
+    {"an MSS in words", tunnel("mss = \"pmtu\""), 3, "tunnel.wg0.mss", "\"clamp\""},
     {"a bad resolver", tunnel("resolver = \"dns.example.net\""), 3, "tunnel.wg0.resolver",
      "is no resolver"},
     {"a conf that is not there", tunnel("conf = \"/nonexistent/wg0.conf\""), 3, "tunnel.wg0.conf",
@@ -170,6 +204,7 @@ const Mistake kPeer[] = {
      "1 to 65535"},
     {"a long keepalive", peer("persistent_keepalive = 65536"), 5,
      "tunnel.wg0.peer[1].persistent_keepalive", "1 to 65535"},
+    {"a small path MTU", peer("path_mtu = 0"), 5, "tunnel.wg0.peer[1].path_mtu", "636 to 65535"},
     {"no lan", peer("lan = \"no\""), 5, "tunnel.wg0.peer[1].lan", "\"only:SET\""},
     {"an unknown set", peer("lan = \"only:x\""), 5, "tunnel.wg0.peer[1].lan", "no set 'x'"},
     {"wg's spelling", peer("AllowedIPs = \"10.0.0.0/8\""), 5, "tunnel.wg0.peer[1].AllowedIPs",
@@ -304,6 +339,105 @@ const Mistake kRule[] = {
     {"an unknown key", dropping("uidrange = \"0-99\""), 4, "rule[1].uidrange", "there are: "},
 };
 
+const Mistake kNat[] = {
+    {"nothing to do", nat("dport = 53"), 1, "nat[1]", "says nothing of what to do"},
+    {"two things", nat("masquerade = true\nnone = true"), 3, "nat[1].none", "has masquerade"},
+    {"not to", nat("masquerade = false"), 2, "nat[1].masquerade", "true or not there"},
+    {"an unknown key", nat("none = true\npriority = 5"), 3, "nat[1].priority", "no NAT key"},
+    {"iptables' word", nat("to_source = \"192.0.2.1\"\nnone = true"), 2, "nat[1].to_source",
+     "'snat'"},
+    {"nft's word", nat("none = true\noifname = \"wg0\""), 3, "nat[1].oifname", "'oif'"},
+    {"a bad name", nat("none = true\nname = \"!a\""), 3, "nat[1].name", "is no name"},
+    {"an unknown set", nat("none = true\nfrom = \"@x\""), 3, "nat[1].from", "no set 'x'"},
+    {"an unknown way out", tunnel(nat("none = true\noif = \"wg1\"")), 5, "nat[1].oif",
+     "did you mean 'wg0'?"},
+    {"an unknown exit", nat("none = true\nexit = \"hots\""), 3, "nat[1].exit",
+     "did you mean 'host'?"},
+    {"the exit that is none", nat("none = true\nexit = \"drop\""), 3, "nat[1].exit", "is gone"},
+    {"a mixed list", nat("none = true\nexit = [\"host\", \"!host\"]"), 3, "nat[1].exit[2]",
+     "either all"},
+    {"both families", nat("none = true\nfrom = \"10.0.0.0/8\"\nto = \"::/0\""), 4, "nat[1].to",
+     "different families"},
+    {"nothing to masquerade by", tunnel(nat("oif = \"wg0\"\nmasquerade = true")), 5,
+     "nat[1].masquerade", "'wg0' has no address"},
+    {"nothing of the family",
+     tunnel("address = \"10.0.0.1/8\"\n" + nat("oif = \"wg0\"\nfamily = 6\nmasquerade = true")), 7,
+     "nat[1].masquerade", "has no IPv6 address"},
+    {"no address", nat("snat = \"wg0\""), 2, "nat[1].snat", "not an IPv4 or IPv6 address"},
+    {"a range backwards", nat("snat = \"192.0.2.9-192.0.2.1\""), 2, "nat[1].snat",
+     "larger than its last"},
+    {"a range over families", nat("snat = \"192.0.2.9-2001:db8::1\""), 2, "nat[1].snat",
+     "from one family into the other"},
+    {"a group's address", nat("snat = \"224.0.0.1\""), 2, "nat[1].snat", "no host can have"},
+    {"a pool of two families", nat("snat = [\"192.0.2.1\", \"2001:db8::1\"]"), 2, "nat[1].snat",
+     "both families"},
+    {"the other family", nat("from = \"fd00::/8\"\nsnat = \"192.0.2.1\""), 3, "nat[1].snat",
+     "is IPv4, and what matches is IPv6"},
+    {"the other family of a destination", nat("family = 4\ndnat = \"fd00::2\""), 3, "nat[1].dnat",
+     "is IPv6, and what matches is IPv4"},
+    {"ports of dnat", nat("dnat = \"10.0.0.2\"\nports = \"1024-65535\""), 3, "nat[1].ports",
+     "dnat has `port`"},
+    {"a port of snat", nat("snat = \"192.0.2.1\"\nport = 80"), 3, "nat[1].port", "have `ports`"},
+    {"port 0", nat("masquerade = true\nports = \"0-1023\""), 3, "nat[1].ports", "no port 0"},
+    {"independent of nothing", nat("none = true\nendpoint_independent = true"), 3,
+     "nat[1].endpoint_independent", "belongs to masquerade and snat"},
+    {"paired with one", nat("masquerade = true\npaired = false"), 3, "nat[1].paired",
+     "belongs to snat"},
+    {"dnat behind the rules", tunnel(nat("dnat = \"10.0.0.2\"\noif = \"wg0\"")), 5, "nat[1].oif",
+     "before the rules"},
+    {"dnat by an exit", nat("dnat = \"10.0.0.2\"\nexit = \"host\""), 3, "nat[1].exit",
+     "before the rules"},
+    {"a destination that is a name", nat("dnat = \"web.example:80\"\ndport = 80"), 2, "nat[1].dnat",
+     "is no destination"},
+    {"two ports", nat("dnat = \"10.0.0.2:80\"\nport = 81\ndport = 80"), 3, "nat[1].port",
+     "has a port already"},
+    {"a port of what may have none", nat("dnat = \"10.0.0.2\"\nport = 80"), 3, "nat[1].port",
+     "add dport"},
+    {"ports of nothing", nat("dnat = \"10.0.0.2\"\nport = \"80-90\"\nipproto = \"tcp\""), 3,
+     "nat[1].port", "one range in dport"},
+    {"ports of another size", nat("dnat = \"10.0.0.2\"\nport = \"8000-8009\"\ndport = \"80-84\""),
+     3, "nat[1].port", "has 10 ports, and dport has 5"},
+    {"half a prefix translation", nat("nptv6 = { from = \"fd00::/48\" }"), 2, "nat[1].nptv6.to",
+     "is missing"},
+    {"IPv4 prefixes", nat("nptv6 = { from = \"10.0.0.0/8\", to = \"2001:db8::/48\" }"), 2,
+     "nat[1].nptv6.from", "no IPv6 prefix"},
+    {"prefixes of two lengths", nat("nptv6 = { from = \"fd00::/48\", to = \"2001:db8::/56\" }"), 2,
+     "nat[1].nptv6", "of one length"},
+    {"a prefix to itself", nat("nptv6 = { from = \"fd00::/48\", to = \"fd00::/48\" }"), 2,
+     "nat[1].nptv6", "nothing would change"},
+    {"one way only",
+     nat("nptv6 = { from = \"fd00::/48\", to = \"2001:db8::/48\" }\niif = \"host\""), 2,
+     "nat[1].nptv6", "no condition but oif"},
+};
+
+const Mistake kFilterAndFlows[] = {
+    {"no action", "[[filter]]\ndport = 22\n", 1, "filter[1].action", "is missing"},
+    {"an unknown action", "[[filter]]\naction = \"acept\"\n", 2, "filter[1].action",
+     "did you mean 'accept'?"},
+    {"an unknown state", filter("state = \"establised\""), 3, "filter[1].state",
+     "did you mean 'established'?"},
+    {"conntrack's word", filter("ctstate = \"new\""), 3, "filter[1].ctstate", "'state'"},
+    {"no state at all", filter("state = [\"!new\", \"!established\", \"!related\", \"!invalid\"]"),
+     3, "filter[1].state", "one of the four"},
+    {"an unknown way out", tunnel(filter("oif = \"host:wg1\"")), 5, "filter[1].oif",
+     "did you mean 'wg0'?"},
+    {"ports of ICMP", filter("ipproto = \"icmp\"\nsport = 5"), 4, "filter[1].sport",
+     "have no ports"},
+    {"a state of a rule", dropping("state = \"new\""), 4, "rule[1].state", "no rule key"},
+    {"few flows", flows("max = 10"), 2, "flows.max", "1024 to 16777216"},
+    {"many flows", flows("max = 16777217"), 2, "flows.max", "1024 to 16777216"},
+    {"no duration", flows("udp = \"soon\""), 2, "flows.udp", "is no duration"},
+    {"parts of a second", flows("icmp = 1.5"), 2, "flows.icmp", "whole seconds"},
+    {"never", flows("tcp_established = \"800h\""), 2, "flows.tcp_established", "out of range"},
+    {"no way back", flows("reverse_path = true"), 2, "flows.reverse_path", "a string"},
+    {"an unknown way back", flows("reverse_path = \"lose\""), 2, "flows.reverse_path", "\"loose\""},
+    {"half a truth", flows("pickup = 1"), 2, "flows.pickup", "true or false"},
+    {"rejecting by default", flows("filter_default = \"reject\""), 2, "flows.filter_default",
+     "\"accept\" or \"drop\""},
+    {"an unknown key", flows("udp_streams = 5"), 2, "flows.udp_streams",
+     "did you mean 'udp_stream'?"},
+};
+
 INSTANTIATE_TEST_SUITE_P(Syntax, ConfigMistakes, testing::ValuesIn(kSyntax));
 INSTANTIATE_TEST_SUITE_P(Host, ConfigMistakes, testing::ValuesIn(kHost));
 INSTANTIATE_TEST_SUITE_P(Tunnel, ConfigMistakes, testing::ValuesIn(kTunnel));
@@ -311,6 +445,8 @@ INSTANTIATE_TEST_SUITE_P(Peer, ConfigMistakes, testing::ValuesIn(kPeer));
 INSTANTIATE_TEST_SUITE_P(SetAndTable, ConfigMistakes, testing::ValuesIn(kSetAndTable));
 INSTANTIATE_TEST_SUITE_P(Exit, ConfigMistakes, testing::ValuesIn(kExit));
 INSTANTIATE_TEST_SUITE_P(Rule, ConfigMistakes, testing::ValuesIn(kRule));
+INSTANTIATE_TEST_SUITE_P(Nat, ConfigMistakes, testing::ValuesIn(kNat));
+INSTANTIATE_TEST_SUITE_P(FilterAndFlows, ConfigMistakes, testing::ValuesIn(kFilterAndFlows));
 
 }  // namespace
 }  // namespace sallyport::config

@@ -280,30 +280,30 @@ TEST(ConfigToml, ReadsConditionsOfRules) {
   const Rule& rule = config.rules[0];
   EXPECT_EQ(rule.priority, 10u);
   EXPECT_EQ(rule.name, "dns");
-  EXPECT_EQ(rule.family, Family::v4);
-  EXPECT_THAT(rule.from.prefixes, ElementsAre(prefix("10.0.0.0/8")));
-  EXPECT_THAT(rule.from.sets, ElementsAre("lan"));
-  EXPECT_FALSE(rule.from.negated);
-  EXPECT_THAT(rule.to.sets, ElementsAre("lan"));
-  EXPECT_TRUE(rule.to.negated);
-  EXPECT_THAT(rule.iif.values, ElementsAre("wg0", "host:wg.1"));
-  EXPECT_THAT(rule.peer.values, ElementsAre("wg0/alpha one"));
-  EXPECT_TRUE(rule.peer.negated);
-  EXPECT_THAT(rule.protocols, ElementsAre(6, 17, 132));
-  EXPECT_FALSE(rule.protocols_negated);
-  EXPECT_THAT(rule.sport.ranges, ElementsAre(std::pair<uint16_t, uint16_t>(1024, 65535)));
-  EXPECT_THAT(rule.dport.ranges, ElementsAre(std::pair<uint16_t, uint16_t>(53, 53),
-                                             std::pair<uint16_t, uint16_t>(5353, 5355)));
-  EXPECT_TRUE(rule.dport.negated);
+  EXPECT_EQ(rule.match.family, Family::v4);
+  EXPECT_THAT(rule.match.from.prefixes, ElementsAre(prefix("10.0.0.0/8")));
+  EXPECT_THAT(rule.match.from.sets, ElementsAre("lan"));
+  EXPECT_FALSE(rule.match.from.negated);
+  EXPECT_THAT(rule.match.to.sets, ElementsAre("lan"));
+  EXPECT_TRUE(rule.match.to.negated);
+  EXPECT_THAT(rule.match.iif.values, ElementsAre("wg0", "host:wg.1"));
+  EXPECT_THAT(rule.match.peer.values, ElementsAre("wg0/alpha one"));
+  EXPECT_TRUE(rule.match.peer.negated);
+  EXPECT_THAT(rule.match.protocols, ElementsAre(6, 17, 132));
+  EXPECT_FALSE(rule.match.protocols_negated);
+  EXPECT_THAT(rule.match.sport.ranges, ElementsAre(std::pair<uint16_t, uint16_t>(1024, 65535)));
+  EXPECT_THAT(rule.match.dport.ranges, ElementsAre(std::pair<uint16_t, uint16_t>(53, 53),
+                                                   std::pair<uint16_t, uint16_t>(5353, 5355)));
+  EXPECT_TRUE(rule.match.dport.negated);
 }
 
 TEST(ConfigToml, ReadsMarksAndEffectsOfRules) {
   const Config config = whole().config;
   const Rule& rule = config.rules[0];
-  EXPECT_EQ(rule.fwmark->value, 0x10u);
-  EXPECT_EQ(rule.fwmark->mask, 0xf0u);
-  EXPECT_EQ(rule.tos->value, 0x10u);
-  EXPECT_EQ(rule.tos->mask, 0xfcu) << "ECN is not looked at";
+  EXPECT_EQ(rule.match.fwmark->value, 0x10u);
+  EXPECT_EQ(rule.match.fwmark->mask, 0xf0u);
+  EXPECT_EQ(rule.match.tos->value, 0x10u);
+  EXPECT_EQ(rule.match.tos->mask, 0xfcu) << "ECN is not looked at";
   EXPECT_EQ(rule.set_mark->value, 1u);
   EXPECT_EQ(rule.set_mark->mask, 0xffu);
   EXPECT_EQ(rule.action, Rule::Action::go_to);
@@ -313,7 +313,7 @@ TEST(ConfigToml, ReadsMarksAndEffectsOfRules) {
   EXPECT_EQ(config.rules[1].suppress_prefixlength, 0);
   EXPECT_EQ(config.rules[2].action, Rule::Action::exit);
   EXPECT_EQ(config.rules[2].exit, "drop");
-  EXPECT_EQ(config.rules[2].family, Family::v6);
+  EXPECT_EQ(config.rules[2].match.family, Family::v6);
   EXPECT_EQ(config.rules[3].action, Rule::Action::prohibit);
 }
 

@@ -1,0 +1,30 @@
+// ConfigNotYet: what a configuration may say and the data path does not do yet.
+//
+// Every key of docs/config.md is read and checked. What nothing acts upon is then refused here, so that a configuration in force
+// has no part that is silently without effect. One flag for each; it is turned on with the code that does it.
+// Thread rules: pure functions.
+#pragma once
+
+#include <vector>
+
+#include "control/config.h"
+
+namespace sallyport::config {
+
+struct Done {
+  bool nat = false;
+  bool nptv6 = false;
+  bool endpoint_independent = false;
+  bool unpaired = false;  // paired = false
+  bool filter = false;
+  bool flows = false;     // [flows]
+  bool via = false;       // of a tunnel
+  bool path_mtu = false;  // of a tunnel or a peer
+  bool mss = false;       // clamping, and the key
+};
+inline constexpr Done kDone;
+
+// An error for each thing that is not done.
+void not_yet(const Config& config, std::vector<Problem>& problems, const Done& done = kDone);
+
+}  // namespace sallyport::config
