@@ -6,53 +6,14 @@
 #include <set>
 #include <utility>
 
+#include "control/builder.h"
 #include "control/uapi.h"
 #include "crypto/secret.h"
 #include "dataplane/path/classify.h"
 
 namespace sallyport {
-namespace {
 
 using config::Config;
-
-// Builds the parts of one policy, which look each other's numbers up.
-class Builder {
- public:
-  Builder(const Config& config, const TunnelNumbers& tunnels, Engine& engine, PolicyAssets& assets)
-      : config_(config), tunnels_(tunnels), engine_(engine), assets_(assets) {}
-
-  Result<BuiltPolicy> build();
-
- private:
-  Result<void> name_peers();
-  void add_sets();
-  Result<void> add_exits();
-  Exit exit_of(const config::Exit& from);
-  void add_tables();
-  Result<void> add_rules();
-  RuleConditions conditions_of(const config::Match& match) const;
-  AddressCondition addresses_of(const config::Addresses& from) const;
-  NumberCondition interfaces_of(const config::Names& names) const;
-  RuleAction action_of(const config::Rule& rule) const;
-  void add_probes();
-
-  uint32_t exit_number(const std::string& name) const {
-    return static_cast<uint32_t>(std::find(out_.names.exits.begin(), out_.names.exits.end(), name) -
-                                 out_.names.exits.begin());
-  }
-  uint32_t tag_of(const std::string& tunnel, const std::string& peer) const {
-    const auto found = tags_.find(tunnel + "/" + peer);
-    return found == tags_.end() ? PeerTags::kNone : found->second;
-  }
-
-  const Config& config_;
-  const TunnelNumbers& tunnels_;
-  Engine& engine_;
-  PolicyAssets& assets_;
-  std::map<std::string, uint32_t> tags_;  // by "tunnel/peer"
-  BuiltPolicy out_;
-  Policy* policy_ = nullptr;
-};
 
 Result<void> Builder::name_peers() {
   for (const config::Tunnel& tunnel : config_.tunnels) {
@@ -294,6 +255,9 @@ Result<void> Builder::add_rules() {
     policy_->conditions.push_back(conditions_of(rule.match));
     policy_->actions.push_back(action_of(rule));
   }
+  if (policy_->conditions.empty()) {
+    return {};
+  }
   auto rules = RuleTable::build(policy_->conditions);
   if (!rules) {
     return std::unexpected(std::move(rules.error()));
@@ -347,6 +311,9 @@ Result<BuiltPolicy> Builder::build() {
     add_tables();
     done = add_rules();
   }
+  if (done) {
+    done = add_flows();
+  }
   if (!done) {
     return std::unexpected(std::move(done.error()));
   }
@@ -354,6 +321,8 @@ Result<BuiltPolicy> Builder::build() {
   policy_->finish();
   return std::move(out_);
 }
+
+namespace {
 
 // Prefixes that more than one peer of the tunnel has.
 std::set<std::string> shared_prefixes(const config::Tunnel& tunnel) {

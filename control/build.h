@@ -24,6 +24,8 @@ using TunnelNumbers = std::map<std::string, TunnelNumber>;
 // What the numbers of a Policy stand for.
 struct PolicyNames {
   std::vector<config::Rule> rules;  // by number: in priority order
+  std::vector<config::Nat> nats;    // by number: in the file's order
+  std::vector<config::Filter> filters;
   std::vector<std::string> sets, tables, exits;
   struct Route {
     std::string to, exit;
@@ -41,13 +43,26 @@ struct PolicyNames {
 };
 
 struct BuiltPolicy {
-  std::unique_ptr<Policy> policy;  // null: the configuration has no rules
+  std::unique_ptr<Policy> policy;
   PolicyNames names;
   // Exits that are watched: probes[i] of the policy belongs to exit probed[i].
   std::vector<uint32_t> probed;
 };
 
-// The sets and affinities that it points at come from `assets`. Fails when the rules exceed what a RuleTable holds, or tags run out.
+// Whether the path needs a policy at all: without rules, nat, filters and [flows] each tunnel is WireGuard alone.
+bool has_policy(const config::Config& config);
+// Whether it remembers flows: only what asks for it pays for it.
+bool keeps_flows(const config::Config& config);
+
+// The source ports of what is masqueraded towards the host, where the rule names none: no ephemeral ports of the host's, as
+// Linux has them (net.ipv4.ip_local_port_range is 32768 to 60999).
+inline constexpr config::PortRange kHostPorts{61000, 65534};
+// And towards a peer, or of snat.
+inline constexpr config::PortRange kNatPorts{1024, 65535};
+// The kernel's rules know no range that ends with 65535: nothing that comes back for it could be brought to us.
+inline constexpr uint16_t kClaimedPortMax = 65534;
+
+// The sets, affinities and flows that it points at come from `assets`. Fails when the rules exceed what a RuleTable holds, or tags run out.
 Result<BuiltPolicy> build_policy(const config::Config& config, const TunnelNumbers& tunnels,
                                  Engine& engine, PolicyAssets& assets);
 

@@ -12,12 +12,12 @@
 namespace sallyport::config {
 
 struct Done {
-  bool nat = false;
+  bool nat = true;
   bool nptv6 = false;
   bool endpoint_independent = false;
   bool unpaired = false;  // paired = false
-  bool filter = false;
-  bool flows = false;     // [flows]
+  bool filter = true;
+  bool flows = true;      // [flows]
   bool via = false;       // of a tunnel
   bool path_mtu = false;  // of a tunnel or a peer
   bool mss = false;       // clamping, and the key

@@ -58,6 +58,8 @@ class Words {
   Json rule(const TraceStep& step) const;
   Json table(const TraceStep& step) const;
   Json set_entry(const TraceStep& step) const;
+  Json nat(const TraceStep& step) const;
+  Json filter(const TraceStep& step) const;
 
   const PolicyNames& names_;
   const PacketFacts& packet_;
@@ -75,6 +77,35 @@ Json Words::rule(const TraceStep& step) const {
     return step_json("policy", "the search goes on at " + rule_name(rule), rule.where);
   }
   return step_json("policy", rule_name(rule) + " matches: " + config::rule_text(rule), rule.where);
+}
+
+// "exit: to 0.0.0.0/0 masquerade: source 198.51.100.1:61005", where the file says so.
+Json Words::nat(const TraceStep& step) const {
+  const std::string becomes =
+      step.address.is_set()
+          ? (step.a == 1 ? "destination " : "source ") +
+                with_port(step.address,
+                          step.b == 0 ? std::nullopt : std::optional(static_cast<uint16_t>(step.b)))
+      : step.c == 1 ? "there is no address of that family to become"
+                    : "stays as it is";
+  if (step.number >= names_.nats.size()) {
+    return step_json("nat", becomes);
+  }
+  const config::Nat& nat = names_.nats[step.number];
+  return step_json(
+      "nat", (nat.name.empty() ? "" : nat.name + ": ") + config::nat_text(nat) + ": " + becomes,
+      nat.where);
+}
+
+Json Words::filter(const TraceStep& step) const {
+  if (step.a == 0 || step.number >= names_.filters.size()) {
+    return step_json("filter", "no filter matches");
+  }
+  const config::Filter& filter = names_.filters[step.number];
+  return step_json(
+      "filter",
+      (filter.name.empty() ? "" : filter.name + " ") + "matches: " + config::filter_text(filter),
+      filter.where);
 }
 
 Json Words::table(const TraceStep& step) const {
@@ -148,22 +179,13 @@ Json Words::step(const TraceStep& step) const {
                                     (step.c == 1 ? ", its exit is remembered" : ""));
     }
     case What::nat:
-      if (!step.address.is_set()) {
-        return step_json("nat", "rule " + std::to_string(step.number) + ": none");
-      }
-      return step_json(
-          "nat",
-          "rule " + std::to_string(step.number) + ": " +
-              (step.a == 1 ? "destination " : "source ") +
-              with_port(step.address,
-                        step.b == 0 ? std::nullopt : std::optional(static_cast<uint16_t>(step.b))));
+      return nat(step);
     case What::way_back:
       return step_json(
           "route", "back where its flow came from: " +
                        (step.a == PeerTags::kNone ? "the host" : "peer " + names_.peer(step.a)));
     case What::filter:
-      return step_json("filter", step.a == 1 ? "filter " + std::to_string(step.number) + " matches"
-                                             : std::string("no filter matches"));
+      return filter(step);
     case What::ttl:
       return step_json("route", "TTL " + std::to_string(step.a));
     case What::drop:

@@ -67,11 +67,13 @@ Gateway::Gateway(boost::asio::io_context& context, unsigned workers,
       repair_timer_(context),
       look_timer_(context),
       tap_timer_(context) {
+  host_nat_.emplace(context_, engine_);
   engine_.run_threads();
   look_after();
 }
 
 Gateway::~Gateway() {
+  host_nat_.reset();
   if (routes_ != nullptr) {
     if (auto removed = routes_->remove_all(); !removed) {
       spdlog::error("{}", removed.error().text);
@@ -173,14 +175,26 @@ Result<void> Gateway::apply_routes(const config::Config& config, const SetEntrie
   return {};
 }
 
+HostNat::Tunnels Gateway::nat_tunnels() const {
+  HostNat::Tunnels out;
+  for (const auto& [name, its] : tunnels_) {
+    out.links[name] = its->index();
+    out.listen_ports[name] = its->listen_port();
+    out.numbers[name] = its->number();
+  }
+  return out;
+}
+
 // Nothing in here fails.
 void Gateway::commit(const config::Config& config, Fresh& fresh) {
   assets_.commit(std::move(fresh.sets));
   std::unique_ptr<Policy> policy = std::move(fresh.policy.policy);
   names_ = std::move(fresh.policy.names);
-  monitor_.follow(config, config.rules.empty() ? nullptr : policy.get(), names_,
-                  fresh.policy.probed);
-  engine_.set_policy(config.rules.empty() ? nullptr : std::move(policy));
+  if (!has_policy(config)) {
+    policy.reset();
+  }
+  monitor_.follow(config, policy.get(), names_, fresh.policy.probed);
+  engine_.set_policy(std::move(policy));
   std::erase_if(tunnels_, [&](const auto& each) {
     return std::none_of(config.tunnels.begin(), config.tunnels.end(),
                         [&](const config::Tunnel& kept) { return kept.name == each.first; });
@@ -222,6 +236,14 @@ Gateway::Outcome Gateway::apply(const config::Config& config) {
     }
   }
   if (done) {
+    if (auto applied = host_nat_->apply(config, nat_tunnels()); !applied) {
+      done = refuse(config.file, {{config.host.where, "host", applied.error().text}});
+      if (replaced != nullptr) {
+        routes_ = std::move(replaced);
+      }
+    }
+  }
+  if (done) {
     commit(config, fresh);
     if (replaced != nullptr) {
       if (auto removed = replaced->remove_all(); !removed) {
@@ -231,6 +253,11 @@ Gateway::Outcome Gateway::apply(const config::Config& config) {
     return {};
   }
   // Back to what was: it worked a moment ago.
+  if (configured_) {
+    if (auto restored = host_nat_->apply(config_, nat_tunnels()); !restored) {
+      spdlog::error("what NAT needs of the host could not be put back: {}", restored.error().text);
+    }
+  }
   for (const std::string& name : opened) {
     tunnels_.erase(name);
   }
@@ -299,6 +326,7 @@ void Gateway::list_loaded(PolicyAssets::Prepared prepared,
   }
   spdlog::info("set {}: {} prefixes, {} holes", name, one.facts.prefixes, one.facts.holes);
   assets_.commit(std::move(prepared));
+  engine_.renew_decisions();
   if (std::any_of(config_.tunnels.begin(), config_.tunnels.end(), [&](const auto& each) {
         return std::ranges::count(each.capture.sets, name) > 0;
       })) {
@@ -367,6 +395,9 @@ void Gateway::look_after() {
   }
   if (configured_ && config_.host.manage && endpoints_around() != around_) {
     repair_routes();
+  }
+  if (configured_) {
+    host_nat_->look_after(config_, nat_tunnels());
   }
   look_timer_.expires_after(kLookAfter);
   look_timer_.async_wait([this](boost::system::error_code error) {

@@ -25,6 +25,7 @@
 #include "control/control_server.h"
 #include "control/exit_monitor.h"
 #include "control/gateway_tunnel.h"
+#include "control/host_nat.h"
 #include "control/host_route_query.h"
 #include "control/host_routes.h"
 #include "control/packet_query.h"
@@ -67,6 +68,7 @@ class Gateway {
   Outcome apply_tunnels(const config::Config& config, Fresh& fresh);
   Result<void> apply_routes(const config::Config& config, const SetEntries& entries,
                             std::unique_ptr<HostRoutes>& replaced);
+  HostNat::Tunnels nat_tunnels() const;
   void commit(const config::Config& config, Fresh& fresh);
   Lists watch_lists(const config::Config& config);
   void list_changed(const std::string& set);
@@ -89,6 +91,7 @@ class Gateway {
   bool configured_ = false;
   PolicyNames names_;
   std::unique_ptr<HostRoutes> routes_;
+  std::optional<HostNat> host_nat_;
   Lists lists_;
   std::vector<IpAddress> around_;  // endpoints that are routed around
   boost::asio::steady_timer repair_timer_, look_timer_, tap_timer_;

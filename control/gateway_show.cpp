@@ -484,7 +484,7 @@ ControlResult explain_offline(const std::string& config_file, const PacketQuery&
     return control_fail(built.error().text);
   }
   const PolicyNames names = std::move(built->names);
-  engine.set_policy(config.rules.empty() ? nullptr : std::move(built->policy));
+  engine.set_policy(has_policy(config) ? std::move(built->policy) : nullptr);
   const auto entries = [&](const std::string& set) -> const auto& {
     return assets.entries(set);
   };

@@ -164,6 +164,14 @@ Result<void> GatewayTunnel::apply(const config::Config& config, const config::Tu
         config::to_text(tunnel.where) + ": tunnel." + name_ + ": " + done.error().text;
     return done;
   }
+  IpAddress v4, v6;  // the first of each family
+  for (const IpPrefix& address : tunnel.addresses) {
+    IpAddress& its = address.address.family == Family::v4 ? v4 : v6;
+    if (!its.is_set()) {
+      its = address.address;
+    }
+  }
+  engine_.set_addresses(v4, v6, control_->number());
   follow_names(config, tunnel);
   in_force_ = tunnel;
   return {};

@@ -1,6 +1,7 @@
 #include "control/host_link.h"
 
 #include <linux/if_addr.h>
+#include <linux/ip.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 
@@ -33,6 +34,15 @@ ifaddrmsg header_for(uint32_t index, Family family) {
   header.ifa_family = family == Family::v4 ? AF_INET : AF_INET6;
   header.ifa_index = index;
   return header;
+}
+
+void put_attribute(std::vector<uint8_t>& out, uint16_t type, const void* data, size_t bytes) {
+  const nlattr header{static_cast<uint16_t>(sizeof(nlattr) + bytes), type};
+  const auto* start = reinterpret_cast<const uint8_t*>(&header);
+  out.insert(out.end(), start, start + sizeof(header));
+  out.insert(out.end(), static_cast<const uint8_t*>(data),
+             static_cast<const uint8_t*>(data) + bytes);
+  out.resize((out.size() + NLA_ALIGNTO - 1) & ~size_t{NLA_ALIGNTO - 1});
 }
 
 }  // namespace
@@ -152,6 +162,29 @@ Result<void> HostLink::set_up(bool up) {
   header.ifi_flags = up ? IFF_UP : 0;
   if (auto set = netlink_.change(NetlinkMessage(RTM_NEWLINK, 0, header)); !set) {
     return failed("cannot set " + name_of(index_) + (up ? " up" : " down"), set.error());
+  }
+  return {};
+}
+
+Result<void> HostLink::allow_forwarding(bool own_sources) {
+  ifinfomsg header{};
+  header.ifi_index = static_cast<int>(index_);
+  NetlinkMessage message(RTM_NEWLINK, 0, header);
+  // Nested: IFLA_AF_SPEC, AF_INET, IFLA_INET_CONF, and a word a setting, by its number.
+  std::vector<std::pair<int, uint32_t>> settings = {{IPV4_DEVCONF_FORWARDING, 1}};
+  if (own_sources) {
+    settings.emplace_back(IPV4_DEVCONF_ACCEPT_LOCAL, 1);
+  }
+  std::vector<uint8_t> words;
+  for (const auto& [number, value] : settings) {
+    put_attribute(words, static_cast<uint16_t>(number), &value, sizeof(value));
+  }
+  std::vector<uint8_t> conf, family;
+  put_attribute(conf, IFLA_INET_CONF | NLA_F_NESTED, words.data(), words.size());
+  put_attribute(family, AF_INET | NLA_F_NESTED, conf.data(), conf.size());
+  message.put(IFLA_AF_SPEC | NLA_F_NESTED, family.data(), family.size());
+  if (auto set = netlink_.change(message); !set) {
+    return failed("cannot let " + name_of(index_) + " forward", set.error());
   }
   return {};
 }

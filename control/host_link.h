@@ -33,6 +33,8 @@ class HostLink {
   Result<Report> set_addresses(const std::vector<IpPrefix>& wanted);  // with host bits: 10.9.0.1/24
   Result<void> set_mtu(uint32_t mtu);
   Result<void> set_up(bool up);
+  // IPv4 that comes in by this link may be forwarded; with `own_sources`, also from an address of the host's own (accept_local).
+  Result<void> allow_forwarding(bool own_sources);
 
  private:
   struct Found {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <cstring>
 
 namespace sallyport {
 namespace {
@@ -32,8 +33,10 @@ IpAddress zero_address(Family family) {
 
 // Attributes that a rule of ours has. Any other with something in it makes it one that is not as we make them.
 bool only_known(const NetlinkAttributes<FRA_MAX>& found) {
-  constexpr std::array kKnown = {FRA_PRIORITY,           FRA_FWMARK,   FRA_FWMASK, FRA_TABLE,
-                                 FRA_SUPPRESS_PREFIXLEN, FRA_PROTOCOL, FRA_L3MDEV, FRA_PAD};
+  constexpr std::array kKnown = {
+      FRA_PRIORITY, FRA_FWMARK,   FRA_FWMASK,     FRA_TABLE, FRA_SUPPRESS_PREFIXLEN,
+      FRA_PROTOCOL, FRA_L3MDEV,   FRA_PAD,        FRA_SRC,   FRA_DST,
+      FRA_IIFNAME,  FRA_IP_PROTO, FRA_DPORT_RANGE};
   for (int attribute = 1; attribute <= FRA_MAX; ++attribute) {
     if (found.has(attribute) && std::ranges::find(kKnown, attribute) == kKnown.end()) {
       return false;
@@ -66,6 +69,8 @@ fib_rule_hdr rule_header(const HostRule& rule) {
   header.action = FR_ACT_TO_TBL;
   header.table = rule.table < 256 ? static_cast<uint8_t>(rule.table) : uint8_t{RT_TABLE_UNSPEC};
   header.flags = rule.negated ? FIB_RULE_INVERT : 0;
+  header.src_len = rule.from ? rule.from->length : 0;
+  header.dst_len = rule.to ? rule.to->length : 0;
   return header;
 }
 
@@ -78,6 +83,22 @@ NetlinkMessage rule_message(uint16_t type, int flags, const HostRule& rule, uint
   }
   if (rule.suppress_prefixlength) {
     message.put(FRA_SUPPRESS_PREFIXLEN, *rule.suppress_prefixlength);
+  }
+  if (rule.from) {
+    message.put(FRA_SRC, rule.from->address);
+  }
+  if (rule.to) {
+    message.put(FRA_DST, rule.to->address);
+  }
+  if (!rule.iif.empty()) {
+    message.put(FRA_IIFNAME, rule.iif.c_str(), rule.iif.size() + 1);
+  }
+  if (rule.protocol != 0) {
+    message.put(FRA_IP_PROTO, &rule.protocol, sizeof(rule.protocol));
+  }
+  if (rule.dport) {
+    const fib_rule_port_range range{rule.dport->first, rule.dport->second};
+    message.put(FRA_DPORT_RANGE, &range, sizeof(range));
   }
   return message;
 }
@@ -95,10 +116,28 @@ std::string to_text(const HostRoute& route) {
 
 std::string to_text(const HostRule& rule) {
   std::string text = rule.negated ? "not " : "";
+  if (rule.from) {
+    text += "from " + to_text(*rule.from) + " ";
+  }
+  if (rule.to) {
+    text += "to " + to_text(*rule.to) + " ";
+  }
+  if (!rule.iif.empty()) {
+    text += "iif " + rule.iif + " ";
+  }
+  if (rule.protocol != 0) {
+    text += "ipproto " + std::to_string(rule.protocol) + " ";
+  }
+  if (rule.dport) {
+    text += "dport " + std::to_string(rule.dport->first) + "-" +
+            std::to_string(rule.dport->second) + " ";
+  }
   if (rule.mark) {
     text += "fwmark " + hex(*rule.mark) + " ";
   }
-  text += "lookup " + (rule.table == RT_TABLE_MAIN ? "main" : std::to_string(rule.table));
+  text += "lookup " + (rule.table == RT_TABLE_MAIN    ? "main"
+                       : rule.table == RT_TABLE_LOCAL ? "local"
+                                                      : std::to_string(rule.table));
   if (rule.suppress_prefixlength) {
     text += " suppress_prefixlength " + std::to_string(*rule.suppress_prefixlength);
   }
@@ -196,9 +235,26 @@ std::optional<FoundRule> parse_rule(const nlmsghdr& message, Family family) {
   if (suppress != UINT32_MAX) {
     out.rule.suppress_prefixlength = suppress;
   }
+  if (header.src_len != 0) {
+    out.rule.from = IpPrefix{found.address(FRA_SRC), header.src_len};
+  }
+  if (header.dst_len != 0) {
+    out.rule.to = IpPrefix{found.address(FRA_DST), header.dst_len};
+  }
+  if (const nlattr* name = found.get(FRA_IIFNAME); name != nullptr) {
+    const auto* text = static_cast<const char*>(nla_data(name));
+    out.rule.iif.assign(text, strnlen(text, static_cast<size_t>(nla_len(name))));
+  }
+  out.rule.protocol = found.u8(FRA_IP_PROTO).value_or(0);
+  if (const nlattr* ports = found.get(FRA_DPORT_RANGE);
+      ports != nullptr && nla_len(ports) >= static_cast<int>(sizeof(fib_rule_port_range))) {
+    fib_rule_port_range range;
+    std::memcpy(&range, nla_data(ports), sizeof(range));
+    out.rule.dport = {range.start, range.end};
+  }
   out.protocol = found.u8(FRA_PROTOCOL).value_or(0);
-  out.plain = header.action == FR_ACT_TO_TBL && header.tos == 0 && header.src_len == 0 &&
-              header.dst_len == 0 && (mask == 0 || mask == UINT32_MAX) && only_known(found);
+  out.plain = header.action == FR_ACT_TO_TBL && header.tos == 0 &&
+              (mask == 0 || mask == UINT32_MAX) && only_known(found);
   const auto* body = static_cast<const char*>(nlmsg_data(&message));
   out.body.assign(body, body + nlmsg_datalen(&message));
   return out;

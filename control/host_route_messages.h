@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "control/netlink.h"
@@ -25,14 +26,19 @@ struct HostRoute {
   bool operator==(const HostRoute&) const = default;
 };
 
-// ip rule add [not] [fwmark MARK/0xffffffff] lookup TABLE pref PRIORITY [suppress_prefixlength N] protocol OURS
+// ip rule add [not] [from PREFIX] [to PREFIX] [iif NAME] [fwmark MARK/0xffffffff] [ipproto P] [dport FIRST-LAST]
+//     lookup TABLE pref PRIORITY [suppress_prefixlength N] protocol OURS
 struct HostRule {
   Family family = Family::v4;
   uint32_t priority = 0;
   uint32_t table = 0;
-  std::optional<uint32_t> mark;
+  std::optional<uint32_t> mark{};
   bool negated = false;
-  std::optional<uint32_t> suppress_prefixlength;
+  std::optional<uint32_t> suppress_prefixlength{};
+  std::optional<IpPrefix> from{}, to{};  // without bits beyond their lengths
+  std::string iif{};                     // empty: any
+  uint8_t protocol = 0;                  // of IP; 0: any
+  std::optional<std::pair<uint16_t, uint16_t>> dport{};
 
   bool operator==(const HostRule&) const = default;
 };

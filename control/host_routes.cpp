@@ -1,6 +1,7 @@
 #include "control/host_routes.h"
 
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 
 #include <algorithm>
 #include <array>
@@ -123,19 +124,38 @@ std::vector<HostRule> HostRoutes::rules_for(const Options& options,
                                             const std::vector<HostRoute>& routes) {
   std::vector<HostRule> out;
   for (const Family family : kFamilies) {
-    bool some = false, all = false;
+    bool some = false;
+    uint32_t all = 0;  // the link of a whole family
     for (const HostRoute& route : routes) {
       if (route.prefix.address.family == family && !route.is_throw) {
         some = true;
-        all = all || route.prefix.length == 0;
+        all = route.prefix.length == 0 ? route.link : all;
       }
     }
-    if (all && !options.to_mark) {
-      out.push_back({family, options.rule_priority - 1, RT_TABLE_MAIN, {}, false, 0});
+    if (all != 0 && !options.to_mark) {
+      HostRule rule;
+      rule.family = family;
+      rule.priority = options.rule_priority - 1;
+      rule.table = RT_TABLE_MAIN;
+      rule.suppress_prefixlength = 0;
+      out.push_back(rule);
+      if (char name[IF_NAMESIZE]; if_indextoname(all, name) != nullptr) {
+        rule.iif = name;
+        rule.table = options.table;
+        out.push_back(rule);
+        rule.table = RT_TABLE_MAIN;
+        rule.suppress_prefixlength.reset();
+        out.push_back(rule);
+      }
     }
     if (some) {
-      const uint32_t mark = options.to_mark.value_or(options.from_mark);
-      out.push_back({family, options.rule_priority, options.table, mark, !options.to_mark, {}});
+      HostRule rule;
+      rule.family = family;
+      rule.priority = options.rule_priority;
+      rule.table = options.table;
+      rule.mark = options.to_mark.value_or(options.from_mark);
+      rule.negated = !options.to_mark;
+      out.push_back(rule);
     }
   }
   return out;

@@ -1,6 +1,8 @@
 // HostRoutes: what of the host's traffic goes into our tunnels: routes in a table of our own, and the rules that lead there.
 //
-//     rule    P-1:  lookup main suppress_prefixlength 0    where a whole family is captured: main's own routes first
+//     rule    P-1:  lookup main suppress_prefixlength 0    where a whole family is captured: main's own routes first,
+//     rule    P-1:  iif wg0 lookup TABLE suppress_prefixlength 0    and what has come out of the tunnel for the world outside
+//     rule    P-1:  iif wg0 lookup main                             does not go into it again: an exit and its user at once
 //     rule    P:    not fwmark FROM lookup TABLE           or, with a to-mark: fwmark TO lookup TABLE
 //     table:        10.0.0.0/8 dev wg0, throw 10.1.0.0/16  a prefix, and a hole in it
 //

@@ -62,6 +62,7 @@ inline constexpr uint32_t kGroupWeightMax = 65535;
 // -- Flows, NAT and filters.
 inline constexpr uint32_t kFlowsMin = 1024;
 inline constexpr uint32_t kFlowsMax = uint32_t{16} << 20;
+inline constexpr size_t kFragmentedPackets = 4096;  // whose ports are remembered, at one time
 inline constexpr size_t kNatEntriesMax = 1024;
 inline constexpr size_t kFilterEntriesMax = 4096;
 inline constexpr size_t kNatRangesMax = 64;  // of one rule's addresses

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <random>
 #include <utility>
 
+#include "control/build.h"
 #include "control/limits.h"
 #include "dataplane/base/rcu.h"
 
@@ -133,6 +135,45 @@ AffinityTable& PolicyAssets::affinity(const config::Exit& group) {
   return *table;
 }
 
+FlowTable::Config PolicyAssets::flow_config(const config::Flows& wanted) {
+  FlowTable::Config config;
+  config.capacity = wanted.max;
+  config.owners = kFlowOwners;
+  config.pick_up = wanted.pickup;
+  FlowTimeouts& timeouts = config.timeouts;
+  timeouts.tcp_established = wanted.tcp_established_s;
+  for (uint32_t* each : {&timeouts.tcp_syn_sent, &timeouts.tcp_syn_recv, &timeouts.tcp_fin_wait,
+                         &timeouts.tcp_close_wait, &timeouts.tcp_last_ack, &timeouts.tcp_time_wait,
+                         &timeouts.tcp_reset, &timeouts.tcp_unreplied}) {
+    *each = wanted.tcp_transitory_s;
+  }
+  timeouts.udp_unreplied = timeouts.udp_replied = wanted.udp_s;
+  timeouts.udp_stream = wanted.udp_stream_s;
+  timeouts.icmp = wanted.icmp_s;
+  timeouts.other = wanted.other_s;
+  return config;
+}
+
+FlowTable& PolicyAssets::flows(const config::Flows& wanted) {
+  const FlowTable::Config config = flow_config(wanted);
+  for (const KeptFlows& each : flows_) {
+    if (each.config == config) {
+      return *each.table;
+    }
+  }
+  flows_.push_back({config, std::make_unique<FlowTable>(config)});
+  return *flows_.back().table;
+}
+
+FragmentTable& PolicyAssets::fragments() {
+  if (fragments_ == nullptr) {
+    std::random_device random;
+    fragments_ =
+        std::make_unique<FragmentTable>(kFragmentedPackets, uint64_t{random()} << 32 | random());
+  }
+  return *fragments_;
+}
+
 void PolicyAssets::drop_unused(const config::Config& config) {
   rcu_barrier_all();  // the policies before have gone, and every worker has passed on
   std::erase_if(sets_, [&](const auto& each) {
@@ -144,6 +185,13 @@ void PolicyAssets::drop_unused(const config::Config& config) {
       return affinity_name(exit) == each.first;
     });
   });
+  const FlowTable::Config kept = flow_config(config.flows);
+  std::erase_if(flows_, [&](const KeptFlows& each) {
+    return !keeps_flows(config) || !(each.config == kept);
+  });
+  if (!keeps_flows(config)) {
+    fragments_.reset();
+  }
 }
 
 }  // namespace sallyport

@@ -1,4 +1,4 @@
-// PolicyAssets: what outlives a policy: the content of its sets, and which member of a group each flow uses.
+// PolicyAssets: what outlives a policy: the content of its sets, which member of a group each flow uses, and the flows themselves.
 //
 // Policies are replaced whole; sets of a million prefixes and the memory of running flows should not be. So both are kept
 // here by name, and a policy points at them. A new configuration's sets are read and built aside first (prepare), which may
@@ -18,6 +18,8 @@
 #include "control/load_progress.h"
 #include "dataplane/base/clock.h"
 #include "dataplane/table/affinity_table.h"
+#include "dataplane/table/flow_table.h"
+#include "dataplane/table/fragment_table.h"
 #include "dataplane/table/prefix_set.h"
 
 namespace sallyport {
@@ -68,6 +70,10 @@ class PolicyAssets {
   // The memory of a group's flows. Members are remembered by their place, so another list of members begins anew.
   AffinityTable& affinity(const config::Exit& group);
 
+  // The flows of configurations with these bounds and timeouts. Others begin anew.
+  FlowTable& flows(const config::Flows& wanted);
+  FragmentTable& fragments();
+
   // Lets go of what this configuration does not name. No policy in force points there any more.
   void drop_unused(const config::Config& config);
 
@@ -77,10 +83,17 @@ class PolicyAssets {
     SetFacts facts;
     std::vector<config::Set::Entry> entries;
   };
+  struct KeptFlows {
+    FlowTable::Config config;
+    std::unique_ptr<FlowTable> table;
+  };
   static std::string affinity_name(const config::Exit& group);
+  static FlowTable::Config flow_config(const config::Flows& wanted);
 
   std::map<std::string, NamedSet> sets_;
   std::map<std::string, std::unique_ptr<AffinityTable>> affinities_;
+  std::vector<KeptFlows> flows_;  // two while one configuration follows another
+  std::unique_ptr<FragmentTable> fragments_;
 };
 
 }  // namespace sallyport

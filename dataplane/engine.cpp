@@ -14,6 +14,7 @@
 #include "dataplane/net/parse.h"
 #include "dataplane/path/egress.h"
 #include "dataplane/path/ingress.h"
+#include "dataplane/path/track.h"
 #include "dataplane/worker.h"
 
 namespace sallyport {
@@ -62,6 +63,8 @@ struct Engine::Inside {
     publish([&](Snapshot& fresh) { change(fresh.tunnels[number]); });
   }
 
+  bool post_packet(Worker& worker, Message message, std::span<const uint8_t> packet);
+
   // Never moved: status() and describe() look into it from other threads while control adds tunnels.
   static constexpr size_t kTunnelsMax = kPortItCameBy;
 
@@ -86,7 +89,7 @@ Engine::Inside::Inside(const EngineOptions& engine_options)
     : options(engine_options),
       started(options.clock()),
       pool(options.buffers_per_worker * (options.workers + 1)),
-      snapshot(new Snapshot{.epoch = 1, .tunnels = {}, .policy = nullptr, .tap = nullptr}),
+      snapshot(new Snapshot),
       control_buffers(pool),
       gone_fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   tunnels.reserve(kTunnelsMax);
@@ -218,6 +221,42 @@ const std::vector<std::unique_ptr<Port>>& Engine::outer_ports(TunnelNumber numbe
 
 void Engine::set_mtu(uint32_t mtu, TunnelNumber number) {
   inside_->publish_view(number, [mtu](TunnelView& view) { view.mtu = mtu; });
+}
+
+void Engine::set_addresses(const IpAddress& v4, const IpAddress& v6, TunnelNumber number) {
+  inside_->publish_view(number, [&](TunnelView& view) {
+    view.address_v4 = v4;
+    view.address_v6 = v6;
+  });
+}
+
+void Engine::set_host_addresses(const IpAddress& v4, const IpAddress& v6) {
+  inside_->publish([&](Snapshot& snapshot) {
+    snapshot.host_v4 = v4;
+    snapshot.host_v6 = v6;
+  });
+}
+
+void Engine::renew_decisions() {
+  inside_->publish([](Snapshot&) {});
+}
+
+size_t Engine::forget_flows_to(const IpAddress& address) {
+  const Policy* policy = this->policy();  // replaced by this thread only
+  if (policy == nullptr || policy->flows == nullptr) {
+    return 0;
+  }
+  return step_as_reader([&] {
+    size_t forgotten = 0;
+    policy->flows->for_each([&](const FlowInfo& info) {
+      const FlowTuple& reply = info.tuples[static_cast<size_t>(FlowDirection::reply)];
+      if (reply.family() == address.family &&
+          std::memcmp(reply.destination, address.bytes.data(), sizeof(reply.destination)) == 0) {
+        forgotten += policy->flows->remove(info.flow) ? 1 : 0;
+      }
+    });
+    return forgotten;
+  });
 }
 
 void Engine::set_up(bool up, TunnelNumber number) {
@@ -364,25 +403,48 @@ void Engine::want_session(uint32_t tag) {
   });
 }
 
+// Posts a copy of a packet to a worker, boxed.
+bool Engine::Inside::post_packet(Worker& worker, Message message, std::span<const uint8_t> packet) {
+  Buffer* buffer = packet.size() > Buffer::kDataBytes ? nullptr : control_buffers.take();
+  if (buffer == nullptr) {
+    return false;
+  }
+  std::memcpy(buffer->data(), packet.data(), packet.size());
+  auto* frame = new (boxed_frame(buffer)) RxFrame;
+  frame->data = buffer->data();
+  frame->length = frame->segment_bytes = static_cast<uint32_t>(packet.size());
+  message.buffer = buffer;
+  if (!worker.mailbox().post(message)) {
+    control_buffers.give(buffer);
+    return false;
+  }
+  return true;
+}
+
+bool Engine::inject(TunnelNumber tunnel, std::span<const uint8_t> packet) {
+  return step_as_reader([&] {
+    Worker& worker = *inside_->workers[tunnel % inside_->workers.size()];
+    return inside_->post_packet(worker, {Message::Kind::from_host, tunnel, 0, nullptr}, packet);
+  });
+}
+
+bool Engine::knows_flow_of(std::span<const uint8_t> packet) const {
+  std::vector<uint8_t> copy(packet.begin(), packet.end());
+  return step_as_reader([&] {
+    const Policy* policy = inside_->snapshot.load(std::memory_order_acquire)->policy;
+    Run run{};
+    run.head = copy.data();
+    run.head_bytes = run.bytes = static_cast<uint32_t>(copy.size());
+    return policy != nullptr && policy->flows != nullptr && parse(run) && is_of_flow(*policy, run);
+  });
+}
+
 bool Engine::send_packet(uint32_t tag, std::span<const uint8_t> packet) {
   return step_as_reader([&] {
     const wireguard::Peer* peer = inside_->tags.get(tag);
-    Buffer* buffer = peer == nullptr || packet.size() > Buffer::kDataBytes
-                         ? nullptr
-                         : inside_->control_buffers.take();
-    if (buffer == nullptr) {
-      return false;
-    }
-    std::memcpy(buffer->data(), packet.data(), packet.size());
-    auto* frame = new (boxed_frame(buffer)) RxFrame;
-    frame->data = buffer->data();
-    frame->length = frame->segment_bytes = static_cast<uint32_t>(packet.size());
-    Worker& worker = *inside_->workers[peer->slot % inside_->workers.size()];
-    if (!worker.mailbox().post({Message::Kind::packet, peer->tunnel, peer->slot, buffer})) {
-      inside_->control_buffers.give(buffer);
-      return false;
-    }
-    return true;
+    return peer != nullptr &&
+           inside_->post_packet(*inside_->workers[peer->slot % inside_->workers.size()],
+                                {Message::Kind::packet, peer->tunnel, peer->slot, nullptr}, packet);
   });
 }
 

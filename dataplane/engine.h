@@ -160,6 +160,10 @@ class Engine {
   const std::vector<std::unique_ptr<Port>>& outer_ports(TunnelNumber tunnel = 0) const;
 
   void set_mtu(uint32_t mtu, TunnelNumber tunnel = 0);  // of the plain ports: bounds padding
+  // Of the plain side: the sources of what is masqueraded into this tunnel. Unset: none of that family.
+  void set_addresses(const IpAddress& v4, const IpAddress& v6, TunnelNumber tunnel = 0);
+  // And of what is masqueraded towards the host.
+  void set_host_addresses(const IpAddress& v4, const IpAddress& v6);
   // Down: nothing is sent, sessions are forgotten (as in the kernel module). Up again: persistent keepalives start.
   void set_up(bool up, TunnelNumber tunnel = 0);
 
@@ -177,11 +181,20 @@ class Engine {
   void set_policy(
       std::unique_ptr<Policy> policy);  // null: none. The old one goes after a grace period
   const Policy* policy() const;         // in force; valid until the next set_policy
+  // What flows remember of the policy is asked anew: the content of a set is another.
+  void renew_decisions();
+  // Flows whose answers come to this address go; returns how many.
+  size_t forget_flows_to(const IpAddress& address);
 
   std::optional<PeerBrief> brief(uint32_t tag) const;  // nothing: there is no such peer now
   void want_session(uint32_t tag);  // begins a handshake, unless one has just been tried
   // An IP packet of our own to a peer, by the tunnel and past all policy. False: no such peer, or no room.
   bool send_packet(uint32_t tag, std::span<const uint8_t> packet);
+
+  // An IP packet as if the host sent it into that tunnel. False: no room.
+  bool inject(TunnelNumber tunnel, std::span<const uint8_t> packet);
+  // Is it one, of either direction, of a flow that is remembered, from the host's side; or an error about one?
+  bool knows_flow_of(std::span<const uint8_t> packet) const;
 
   // Takes the packet through policy and route, as a rehearsal. Fails when it is no IP packet or nobody has the tunnel.
   Result<Explanation> explain(const PacketToExplain& query) const;

@@ -140,6 +140,12 @@ bool Worker::work_plain() {
     return false;
   }
   const std::span<const RxFrame> frames(frames_, count);
+  work_from_host(frames);
+  release(frames);
+  return true;
+}
+
+void Worker::work_from_host(std::span<const RxFrame> frames) {
   ingress_plain(*context_, frames);
   if (context_->here().up) {
     advance(*context_);
@@ -148,8 +154,6 @@ bool Worker::work_plain() {
                       static_cast<uint32_t>(context_->burst.count));
   }
   context_->end_burst();
-  release(frames);
-  return true;
 }
 
 bool Worker::work_mailbox() {
@@ -168,6 +172,8 @@ bool Worker::work_mailbox() {
       context_->discard(DropReason::tunnel_down);
     } else if (message.kind == Message::Kind::packet) {
       work_packet(message);
+    } else if (message.kind == Message::Kind::from_host) {
+      work_from_host(std::span(boxed_frame(message.buffer), 1));
     } else {
       const RxFrame frame = *boxed_frame(message.buffer);
       work_frames(std::span(&frame, 1));

@@ -56,6 +56,7 @@ class Worker {
   bool work_outer();
   bool work_plain();
   void work_frames(std::span<const RxFrame> frames);
+  void work_from_host(std::span<const RxFrame> frames);
   void release(std::span<const RxFrame> frames);
 
   std::unique_ptr<Context> context_;

@@ -19,6 +19,7 @@ struct Message {
     keepalive,     // peer: send what waits, or an empty packet
     request,       // peer: it has PeerRequest bits raised
     packet,        // peer, buffer as for datagrams: a plain packet of ours for that peer
+    from_host,     // buffer as for datagrams: a plain packet as if the host sent it into the tunnel
   };
   Kind kind = Kind::request;
   uint16_t tunnel = 0;

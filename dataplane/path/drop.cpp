@@ -53,6 +53,7 @@ constexpr std::array<std::string_view, kDropReasons> kDropNames = {
     "filter_reject",
     "nat_no_address",
     "nat_no_port",
+    "unsolicited",
     "nat_unable",
     "pool_dry",
     "tunnel_down",

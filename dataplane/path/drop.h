@@ -69,6 +69,7 @@ enum class DropReason : uint8_t {
   filter_reject,     // the same, and the sender was told
   nat_no_address,    // to be translated, and the way out has no address of this family
   nat_no_port,       // every port towards that destination is taken
+  unsolicited,       // an answer to one of our translated sources, to no flow that we know of
   nat_unable,        // a packet that cannot be translated: source-routed, or cut short
   // both ends
   pool_dry,           // no packet buffer left

@@ -158,6 +158,9 @@ class Beginning {
                                  ? masquerade_address()
                                  : pick(rule.pool, number_of_source(fresh_.original));
     if (source.family != run_.family) {
+      if (Trace* trace = context_.trace_of(run_); trace != nullptr) {
+        trace->add(TraceStep::What::nat, number, 0, 0, 1);
+      }
       context_.discard(run_, DropReason::nat_no_address);
       return;
     }
@@ -166,7 +169,8 @@ class Beginning {
 
  private:
   IpAddress masquerade_address() const {
-    return run_.to == nullptr ? IpAddress{} : context_.view_of(*run_.to).address(run_.family);
+    return run_.to == nullptr ? context_.snapshot->host_address(run_.family)
+                              : context_.view_of(*run_.to).address(run_.family);
   }
 
   unsigned zone_back() const { return run_.to != nullptr ? kZoneTunnel : kZoneHost; }
@@ -256,7 +260,8 @@ class Beginning {
     if (is_icmp(out.protocol)) {
       towards.destination_port = be16{0};
     }
-    PortBlocks& ports = *policy_.nat.ports[context_.worker][rule.ports];
+    PortBlocks& ports =
+        *policy_.nat.ports[context_.worker][run_.to == nullptr ? rule.host_ports : rule.ports];
     PortSearch search = ports.search(flows_.hash(towards), own, out.protocol == kProtocolUdp);
     while (const auto port = search.next()) {
       out.source_port = be16{*port};
@@ -372,6 +377,20 @@ void translate_destination(Context& context, const Policy& policy, Run& run) {
     return;
   }
   tell_trace(context, run, number, true, address, key.has_ports ? uint16_t{port} : 0);
+}
+
+bool is_translated_source(const Context& context, const Nat& nat, const Run& run) {
+  const size_t bytes = run.family == Family::v4 ? 4 : 16;
+  const IpAddress& host = context.snapshot->host_address(run.family);
+  if (nat.as_host && host.family == run.family &&
+      std::memcmp(host.bytes.data(), run.destination(), bytes) == 0) {
+    return true;
+  }
+  return std::ranges::any_of(nat.as_others, [&](const AddressRange& range) {
+    return range.first.family == run.family &&
+           std::memcmp(range.first.bytes.data(), run.destination(), bytes) <= 0 &&
+           std::memcmp(range.last.bytes.data(), run.destination(), bytes) >= 0;
+  });
 }
 
 void nat(Context& context) {

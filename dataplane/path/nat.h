@@ -9,8 +9,10 @@
 // flows never share a tuple: exhaustion is a drop with a name. One inner address always gets the same one of a pool
 // (RFC 4787, REQ-2).
 //
-// Cannot: masquerade what is handed to the host, whose addresses are not ours to use; endpoint-independent mapping; change
-// ports of SCTP in fragments.
+// What is masqueraded towards the host gets the address that the host itself sends from (Snapshot::host_v4, host_v6), with ports
+// of a range of its own: control has the host bring what comes back for them (control/host_claims.h).
+//
+// Cannot: endpoint-independent mapping; change ports of SCTP in fragments.
 // Thread rules: on the thread of the context, an RCU reader.
 // Sources: RFC 4787, 5382, 5508; nft(8) for the words.
 #pragma once
@@ -41,6 +43,7 @@ struct NatRule {
   WayOutCondition way_out;
   std::vector<AddressRange> pool;          // snat, dnat
   uint32_t ports = 0;                      // masquerade, snat: number in Nat::ports
+  uint32_t host_ports = 0;                 // the same, of what is handed to the host
   uint16_t port_first = 0, port_last = 0;  // dnat; 0: the port stays
   uint16_t dport_first = 0;                // dnat to several ports: which one is port_first
 };
@@ -49,10 +52,17 @@ struct Nat {
   std::unique_ptr<RuleTable> table;  // null: no rules
   std::vector<NatRule> rules;
   std::vector<std::vector<std::unique_ptr<PortBlocks>>> ports;  // by worker, then by range
+  // Sources that leave to the host: the host's own (masquerade), and those of pools. What the host sends us for them is an
+  // answer, or nothing.
+  bool as_host = false;
+  std::vector<AddressRange> as_others;
 };
 
 // Of the first run of a flow: its destination, by dnat.
 void translate_destination(Context& context, const Policy& policy, Run& run);
+
+// Is the destination one of our translated sources? Then nobody else is behind it.
+bool is_translated_source(const Context& context, const Nat& nat, const Run& run);
 
 // Behind route: flows are made, and what is not translated yet is.
 void nat(Context& context);

@@ -43,10 +43,15 @@ struct TunnelView {
 };
 
 struct Snapshot {
-  uint64_t epoch = 0;
+  uint64_t epoch = 1;
   std::vector<TunnelView> tunnels;  // by number
   const Policy* policy = nullptr;   // null: each tunnel by itself, exactly WireGuard
   Tap* tap = nullptr;               // null: nobody looks on
+  IpAddress host_v4, host_v6;       // what the host sends from; unset: not known
+
+  const IpAddress& host_address(Family family) const {
+    return family == Family::v4 ? host_v4 : host_v6;
+  }
 };
 
 }  // namespace sallyport

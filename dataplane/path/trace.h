@@ -18,7 +18,7 @@ namespace sallyport {
 struct TraceStep {
   enum class What : uint8_t {
     flow,  // number: FlowState; a: FlowDirection; b: 1 it is known, 0 it is new; c: 1 its exit is remembered
-    nat,  // number: the nat rule; a: 1 asked before the rules (dnat), 0 behind; b: port, 0 none; address: unset: no translation
+    nat,  // number: the nat rule; a: 1 asked before the rules (dnat), 0 behind; b: port, 0 none; c: 1 it has no address to give; address: unset: no translation
     way_back,  // a: tag of the peer the flow came from, 0: the host
     filter,    // number: the filter; a: 1 it matched, 0 none did
     rule,      // number: the rule that matched

@@ -8,6 +8,7 @@
 #include "dataplane/path/classify.h"
 #include "dataplane/path/nat.h"
 #include "dataplane/path/policy.h"
+#include "dataplane/path/route.h"
 #include "dataplane/table/fragment_table.h"
 
 namespace sallyport {
@@ -67,23 +68,30 @@ bool tuple_of_error(const Run& run, const Quoted& quoted, FlowTuple& tuple) {
   return true;
 }
 
+// Of an error about another packet. False: it is an error, and about no flow.
+bool ask_quoted(Run& run, FlowTuple& tuple, bool& is_error) {
+  Quoted quoted;
+  const Quote quote = is_icmp(run.protocol) ? find_quoted(run, quoted) : Quote::none;
+  is_error = quote != Quote::none;
+  if (!is_error) {
+    return true;
+  }
+  if (quote == Quote::found && tuple_of_error(run, quoted, tuple)) {
+    run.flow_state = FlowState::related;
+    return true;
+  }
+  run.flow_state = FlowState::invalid;
+  return false;
+}
+
 // What is asked of the table for this run. False: nothing is.
 bool ask(Context& context, const Policy& policy, Run& run, FlowTuple& tuple) {
-  if (is_icmp(run.protocol)) {
-    Quoted quoted;
-    switch (find_quoted(run, quoted)) {
-      case Quote::none:
-        break;
-      case Quote::found:
-        run.flow_state = FlowState::related;
-        if (tuple_of_error(run, quoted, tuple)) {
-          return true;
-        }
-        [[fallthrough]];
-      default:
-        run.flow_state = FlowState::invalid;
-        return false;
-    }
+  bool is_error = false;
+  if (!ask_quoted(run, tuple, is_error)) {
+    return false;
+  }
+  if (is_error) {
+    return true;
   }
   Ends ends = ends_of(run);
   uint8_t protocol = run.protocol;
@@ -189,10 +197,32 @@ void follow(Context& context, const Policy& policy, Run& run, FlowRef ref) {
   translate(context, run, flows, ref, whole);
 }
 
+// As the host does for a port where nobody listens: it is its address, and one of those ports.
+void refuse_unsolicited(Context& context, Run& run) {
+  if (run.protocol == kProtocolTcp) {
+    tell_reset(context, run);
+  } else {
+    tell(context, run, IcmpError::port_unreachable);
+  }
+  context.discard(run, DropReason::unsolicited);
+}
+
 }  // namespace
 
 Ends translated_ends(const FlowTuple& opposite) {
   return {opposite.destination, opposite.source, opposite.destination_port, opposite.source_port};
+}
+
+bool is_of_flow(const Policy& policy, Run& run) {
+  FlowTuple tuple;
+  bool is_error = false;
+  if (run.fragment || !ask_quoted(run, tuple, is_error)) {
+    return false;
+  }
+  if (!is_error) {
+    tuple = tuple_of(run, run.protocol, ends_of(run));
+  }
+  return static_cast<bool>(policy.flows->find(tuple));
 }
 
 bool is_current(const Context& context, const Policy& policy, const FlowVerdict& verdict) {
@@ -232,6 +262,9 @@ void track(Context& context) {
     tell_trace(context, run, FlowRef{});
     if (run.flow_state == FlowState::fresh) {
       translate_destination(context, *policy, run);
+    }
+    if (run.from == nullptr && !run.discarded && is_translated_source(context, policy->nat, run)) {
+      refuse_unsolicited(context, run);
     }
   }
 }

@@ -64,6 +64,8 @@ struct FlowTimeouts {
   uint32_t udp_stream = 300;
   uint32_t icmp = 60;  // RFC 5508 REQ-2
   uint32_t other = 600;
+
+  bool operator==(const FlowTimeouts&) const = default;
 };
 
 inline constexpr uint16_t kNatRulesMax = 4095;  // numbered 0 to 4094
@@ -161,6 +163,8 @@ class FlowTable {
     unsigned owners = 1024;
     bool pick_up = true;  // TCP connections that are under way already
     FlowTimeouts timeouts = {};
+
+    bool operator==(const Config&) const = default;
   };
 
   explicit FlowTable(const Config& config);

@@ -58,4 +58,19 @@ quick left "${SALLYPORT}" down "${T}/left/wgl.conf" 2>&1
 quick right "${WGGO}" down "${T}/right/wgr.conf" 2>&1
 wait_for "the daemons to end" 5 sh -c '! ls /run/wireguard/*.sock'
 
+say "Portals: two sites, each the other's exit at once (docs/examples/portals-a.toml, portals-b.toml), a third one with wireguard-go and nft"
+source "$(dirname "$0")/portal_sites.sh"
+gateway a "${T}/a.toml" a
+gateway b "${T}/b.toml" b
+wait_for "a's exit by b" 10 sh -c "[ \"\$(RUNTIME_DIRECTORY=/run/gateways/a ${SALLYPORT} show exits --json | jq -r '.[] | select(.name == \"b\") | .alive')\" = true ]"
+say "a web server on the internet says whom it sees"
+echo "10.1.0.2 behind a is seen as        $(seen_as lana 198.18.0.1 --interface 10.1.0.2)   (b's address)"
+echo "10.1.0.3 behind a is seen as        $(seen_as lana 198.18.0.1 --interface 10.1.0.3)  (c's: a rule by source)"
+echo "10.2.0.2 behind b is seen as        $(seen_as lanb 198.18.0.1)     (a's address)"
+echo "fd02::2  behind b is seen as        $(seen_as lanb 2001:db8:18::1) (a's address)"
+say "b: sallyport explain --from 10.1.0.2 --to 198.18.0.1 --proto tcp --sport 40000 --dport 8080 --peer a"
+ask b explain --from 10.1.0.2 --to 198.18.0.1 --proto tcp --sport 40000 --dport 8080 --peer a
+stop a
+stop b
+
 say "Nothing is left: no link, no socket, no process. The demo is over."

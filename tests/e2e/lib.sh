@@ -294,16 +294,30 @@ SCRIPT
 
 # --- gateways: `sallyport run` -------------------------------------------------------------------
 
-# gateway HOST CONFIG: the daemon of a configuration file, ready when this returns. One in a test; `stop gateway`, log gateway.log.
+# gateway HOST CONFIG [NAME]: the daemon of a configuration file, ready when this returns. `stop NAME`, log NAME.log. A test with
+# several gives each a name, which is where its control socket is: `ask NAME show flows`. Without one it is "gateway", in the usual place.
 gateway() {
-  LOG_LEVEL="${LOG_LEVEL:-debug}" ip netns exec "$1" "${SALLYPORT}" run --config "$2" >>"${T}/gateway.log" 2>&1 &
-  pid_of[gateway]=$!
-  impl_of[gateway]=ours
-  wait_for "the control socket" 15 gateway_serves_or_gone
-  alive "${pid_of[gateway]}" || fail "the gateway ended at its start: $(tail -n 3 "${T}/gateway.log")"
+  local name="${3:-gateway}"
+  RUNTIME_DIRECTORY="$(run_directory "${name}")" LOG_LEVEL="${LOG_LEVEL:-debug}" ip netns exec "$1" "${SALLYPORT}" run --config "$2" \
+    >>"${T}/${name}.log" 2>&1 &
+  pid_of[${name}]=$!
+  impl_of[${name}]=ours
+  wait_for "the control socket of ${name}" 15 gateway_serves_or_gone "${name}"
+  alive "${pid_of[${name}]}" || fail "${name} ended at its start: $(tail -n 3 "${T}/${name}.log")"
 }
-gateway_serves_or_gone() { gateway_serves || gone "${pid_of[gateway]}"; }
-gateway_serves() { timeout 5 "${SALLYPORT}" show; }
+run_directory() {
+  local directory=/run/sallyport
+  [[ "$1" == gateway ]] || directory="/run/gateways/$1"
+  mkdir -p "${directory}"
+  echo "${directory}"
+}
+ask() {
+  local name="$1"
+  shift
+  RUNTIME_DIRECTORY="$(run_directory "${name}")" timeout $((10 * E2E_SLOWNESS)) "${SALLYPORT}" "$@"
+}
+gateway_serves_or_gone() { gateway_serves "$1" || gone "${pid_of[$1]}"; }
+gateway_serves() { ask "$1" show; }
 
 # die_gateway: kill -9, and nothing is tidied up by anybody.
 die_gateway() {
@@ -353,9 +367,9 @@ ping_dead() { ! on "$1" ping -n -q -c 2 -i 0.2 -W 1 "$2" >/dev/null 2>&1 || fail
 # ping_back HOST ADDRESS SECONDS: an echo comes back within the time, however many get lost first.
 ping_back() { wait_for "$1 to reach $2" "$3" on "$1" ping -n -q -c 1 -W 1 "$2"; }
 
-# listen_iperf HOST: an iperf3 server, ready when this returns.
+# listen_iperf HOST [ADDRESS]: an iperf3 server, ready when this returns. One of several addresses has to be named for UDP: it answers by it.
 listen_iperf() {
-  ip netns exec "$1" iperf3 -s -p 5201 --forceflush >"${T}/iperf-server.log" 2>&1 &
+  ip netns exec "$1" iperf3 -s ${2:+-B "$2"} -p 5201 --forceflush >"${T}/iperf-server.log" 2>&1 &
   idle_iperf
 }
 
@@ -402,6 +416,14 @@ who() {
   shift 2
   [[ "${to}" != *:* ]] || to="[${to}]"
   on "${name}" curl -s -m $((2 * E2E_SLOWNESS)) "$@" "http://${to}:8080/" || echo nobody
+}
+
+# seen_as HOST ADDRESS [curl options...]: from which address the web server there sees HOST; "nobody" when there is no answer.
+seen_as() {
+  local name="$1" to="$2"
+  shift 2
+  [[ "${to}" != *:* ]] || to="[${to}]"
+  on "${name}" curl -s -m $((2 * E2E_SLOWNESS)) "$@" "http://${to}:8080/you" || echo nobody
 }
 
 # who_is HOST ADDRESS NAME SECONDS [curl options...]: it comes to be that one.

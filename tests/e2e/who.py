@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A web server on port 8080 of every address, v4 and v6, that says its name: who.py NAME."""
+"""A web server on port 8080 of every address, v4 and v6, that says its name: who.py NAME. /you: the address of who asks."""
 
 import http.server
 import socket
@@ -11,7 +11,8 @@ class Who(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write((sys.argv[1] + "\n").encode())
+        said = self.client_address[0].removeprefix("::ffff:") if self.path == "/you" else sys.argv[1]
+        self.wfile.write((said + "\n").encode())
         while self.path == "/slow":  # until nobody reads any more
             time.sleep(0.1)
             self.wfile.write(b".\n")

@@ -373,12 +373,17 @@ class Line : public testing::Test {
     return out;
   }
 
+  static Snapshot with_one_tunnel() {
+    Snapshot made;
+    made.tunnels.resize(1);
+    return made;
+  }
+
   std::unique_ptr<BufferPool> pool;
   Tunnel tunnel{256}, second_tunnel{256, 1};
   Mailbox workers[kWorkers], handshaker;
   std::atomic<bool> overflowed{false};
-  Snapshot snapshot{
-      .epoch = 1, .tunnels = std::vector<TunnelView>(1), .policy = nullptr, .tap = nullptr};
+  Snapshot snapshot = with_one_tunnel();
   RecordingPort plain, outer, second_plain, second_outer;
   PeerTags tags;
   Sets sets;
