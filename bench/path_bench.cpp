@@ -262,6 +262,10 @@ class Measurement {
         book.fill_ports(ports);
       }
       uint8_t* packet = frames_[i].data;
+      if (sources_.size() <= i) {
+        sources_.push_back({packet[12], packet[13], packet[14], packet[15]});
+      }
+      std::memcpy(packet + 12, sources_[i].data(), sources_[i].size());  // NAT wrote over it
       std::memcpy(packet + 16, destination, sizeof(destination));
       std::memcpy(packet + 20, ports, sizeof(ports));
       checksum_ipv4(packet, 20);
@@ -383,6 +387,7 @@ class Measurement {
   uint32_t header_ = 0, payload_ = 0;
   Bytes memory_, plain_, alone_;
   std::vector<RxFrame> frames_;
+  std::vector<std::array<uint8_t, 4>> sources_;
   std::vector<crypto::SealItem> far_, seal_, reseal_;
   std::vector<crypto::OpenItem> open_;
   crypto::AeadKey key_;
@@ -420,21 +425,32 @@ Figures measure(Subject& subject, const Row& row) {
 
 // ---- what a policy costs
 
-constexpr size_t kPolicyRules[] = {0, 1, 100, 1000};
-constexpr size_t kPolicyKinds = std::size(kPolicyRules) + 1;  // and none at all
+struct PolicyKind {
+  size_t rules;
+  bool nat;       // masquerades what it sends; its flows are known after a while
+  double target;  // percent of the path without, for rows with a target
+  const char* name;
+};
+constexpr PolicyKind kPolicies[] = {{0, false, 5, "0 rules"},
+                                    {1, false, 5, "1 rule"},
+                                    {100, false, 5, "100 rules"},
+                                    {1000, false, 5, "1000 rules"},
+                                    {100, true, 15, "100 rules, masquerade"}};
+constexpr size_t kPolicyKinds = std::size(kPolicies) + 1;  // and none at all
+constexpr uint64_t kKnownBursts = 16;                      // whose flows come again and again
 constexpr size_t kBlocks = 25, kBlockBursts = 24, kWarmBursts = 4;
 
 struct PolicyRow {
   Row row;
   uint32_t frames_a_flow;
   const char* flows;
-  double target;  // percent of the path without; 0: none
+  bool has_target;
 };
 
 constexpr PolicyRow kPolicyRows[] = {
-    {{"1420 B", true, kProtocolUdp, 1420, 32, 1, false, 0}, 32, "one flow a burst", 0},
-    {{"1420 B", true, kProtocolUdp, 1420, 32, 1, false, 0}, 1, "each another flow", 0},
-    {{"64 KiB TCP", true, kProtocolTcp, 1420, 2, 46, false, 0}, 1, "each another flow", 5},
+    {{"1420 B", true, kProtocolUdp, 1420, 32, 1, false, 0}, 32, "one flow a burst", false},
+    {{"1420 B", true, kProtocolUdp, 1420, 32, 1, false, 0}, 1, "each another flow", false},
+    {{"64 KiB TCP", true, kProtocolTcp, 1420, 2, 46, false, 0}, 1, "each another flow", true},
 };
 
 struct PolicyFigures {
@@ -449,12 +465,16 @@ class PolicySubjects {
  public:
   PolicySubjects() {
     subjects_.push_back(std::make_unique<Subject>("0.0.0.0/0"));
-    for (const size_t rules : kPolicyRules) {
+    for (const PolicyKind& kind : kPolicies) {
       Subject& subject = *subjects_.emplace_back(std::make_unique<Subject>("0.0.0.0/0"));
       const auto tag = subject.engine->tag(subject.far_key, 0);
-      auto policy = book_.make(subject.engine->tags(), tag.value_or(0), rules);
+      auto policy = book_.make(subject.engine->tags(), tag.value_or(0), kind.rules);
       if (!tag.has_value() || policy == nullptr) {
         die("the policy cannot be built");
+      }
+      if (kind.nat) {
+        book_.add_nat(*policy);
+        subject.engine->set_addresses(*parse_address("10.9.0.1"), IpAddress{});
       }
       subject.engine->set_policy(std::move(policy));
     }
@@ -469,16 +489,16 @@ class PolicySubjects {
     for (size_t block = 0; block < kBlocks; ++block) {
       for (size_t i = 0; i < kPolicyKinds; ++i) {
         const size_t kind = (i + block) % kPolicyKinds;
-        run_block(*each[kind], row.frames_a_flow, times[kind]);
+        const bool known = kind > 0 && kPolicies[kind - 1].nat;
+        run_block(*each[kind], row.frames_a_flow, known, times[kind]);
       }
     }
     const double without = median(times[0]);
     for (size_t kind = 1; kind < kPolicyKinds; ++kind) {
       const double with = median(times[kind]);
-      const size_t rules = kPolicyRules[kind - 1];
-      all.push_back({std::string(row.row.name) + ", " + row.flows + ", " + std::to_string(rules) +
-                         (rules == 1 ? " rule" : " rules"),
-                     with, with - without, row.target});
+      const PolicyKind& its = kPolicies[kind - 1];
+      all.push_back({std::string(row.row.name) + ", " + row.flows + ", " + its.name, with,
+                     with - without, row.has_target ? its.target : 0});
     }
     check(*subjects_.back());
   }
@@ -494,8 +514,12 @@ class PolicySubjects {
   }
 
  private:
-  void run_block(Measurement& measurement, uint32_t frames_a_flow, std::vector<double>& times) {
+  void run_block(Measurement& measurement, uint32_t frames_a_flow, bool known,
+                 std::vector<double>& times) {
     for (size_t burst = 0; burst < kBlockBursts; ++burst) {
+      if (known) {
+        book_.begin_again(1 + burst % kKnownBursts);
+      }
       measurement.scatter(book_, frames_a_flow);
       const double ns = measurement.path();
       if (burst >= kWarmBursts) {

@@ -2,7 +2,7 @@
 //
 // All destinations are members of the set, and the last rule is the one that leads there, so a packet's search goes
 // through all rules and ends with a look into the set. Those before are a mixture as of policy_bench: prefixes to ports, peers,
-// ranges, marks, a small set, tos, and IPv6; nearly none of them matches.
+// ranges, marks, a small set, tos, and IPv6; nearly none of them matches. A policy may have NAT, too.
 #pragma once
 
 #include <cstring>
@@ -63,6 +63,9 @@ class RuleBook {
     return policy;
   }
 
+  // What comes next is what came after the same call before: the same flows again.
+  void begin_again(uint64_t seed) { random_ = Random(seed); }
+
   // An address of some member, in network order.
   void fill_destination(uint8_t* out) {
     const SetEntry& member = members_[random_.below(members_.size())];
@@ -79,6 +82,17 @@ class RuleBook {
     for (unsigned i = 0; i < 4; ++i) {
       out[i] = static_cast<uint8_t>(ports >> (8 * i));
     }
+  }
+
+  // A masquerading NAT on top, with a table for a million flows.
+  void add_nat(Policy& policy) {
+    policy.flows = &flows_;
+    policy.fragments = &fragments_;
+    std::vector<RuleConditions> all(1);
+    policy.nat.table = std::move(*RuleTable::build(all));
+    policy.nat.rules.emplace_back().kind = NatKind::masquerade;
+    policy.nat.ports.emplace_back().push_back(
+        std::make_unique<PortBlocks>(uint16_t{1024}, uint16_t{65535}, 0, 1, 11));
   }
 
  private:
@@ -136,6 +150,8 @@ class RuleBook {
   }
 
   Random random_{7};
+  FlowTable flows_{{.capacity = 1'000'000}};
+  FragmentTable fragments_{64, 13};
   std::vector<SetEntry> members_, few6_;
   PrefixSet large_, small_;
 };

@@ -383,6 +383,7 @@ Result<TunnelChange> build_tunnel(const Config& config, const config::Tunnel& tu
     peer.public_key = from.public_key;
     peer.replace_allowed_ips = true;
     peer.persistent_keepalive = from.persistent_keepalive;
+    peer.path_mtu = from.path_mtu != 0 ? from.path_mtu : tunnel.path_mtu;
     auto preshared = config::load_key(from.preshared_key);
     if (!preshared) {
       return std::unexpected(at(from.preshared_key.where, std::move(preshared.error())));

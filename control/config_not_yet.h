@@ -17,10 +17,10 @@ struct Done {
   bool endpoint_independent = false;
   bool unpaired = false;  // paired = false
   bool filter = true;
-  bool flows = true;      // [flows]
-  bool via = false;       // of a tunnel
-  bool path_mtu = false;  // of a tunnel or a peer
-  bool mss = false;       // clamping, and the key
+  bool flows = true;     // [flows]
+  bool via = false;      // of a tunnel
+  bool path_mtu = true;  // of a tunnel or a peer
+  bool mss = true;       // clamping, and the key
 };
 inline constexpr Done kDone;
 

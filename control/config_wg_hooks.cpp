@@ -20,21 +20,11 @@ struct Idiom {
 };
 
 constexpr std::string_view kNat =
-    "instead, where it is about what goes into a tunnel or comes out of one: a [[nat]] in TOML "
-    "with "
-    "masquerade = true, snat or dnat. What leaves by another interface of the host stays with the "
-    "host's own firewall, set up once outside this file";
-constexpr std::string_view kNoNat =
-    "masquerading: Sallyport has no NAT in this version ([[nat]] is planned). Leave the line out "
-    "and let the host's own firewall masquerade, set up once outside this file";
+    "instead: a [[nat]] in TOML with masquerade = true, snat or dnat; oif = \"host\" for what "
+    "leaves by the host's own interfaces";
 constexpr std::string_view kMss =
     "not needed: leave it out. A tunnel clamps the MSS to its path MTU by itself, both ways; mss "
-    "of "
-    "a tunnel in TOML says otherwise";
-constexpr std::string_view kNoMss =
-    "not needed: leave it out. The tunnel's MTU is derived, or set by MTU, and the host tells "
-    "those who send more than fits. (Sallyport does not clamp the MSS in this version; where ICMP "
-    "is filtered, clamp it in the host's own firewall)";
+    "of a tunnel in TOML says otherwise";
 constexpr std::string_view kRule =
     "instead: `capture` of the tunnel says what the host routes into it, and a [[rule]] in TOML "
     "decides where it goes from there (from, to, fwmark, iif, ...). Sallyport keeps its own "
@@ -126,32 +116,23 @@ std::string_view idiom_of(std::string_view command) {
   return kOther;
 }
 
-std::string advice_for(std::string_view command, std::string_view tunnel, const Done& done) {
+std::string advice_for(std::string_view command, std::string_view tunnel) {
   const std::string_view advice = idiom_of(command);
-  const auto instead = [](const std::string& toml) {
-    return "instead, in TOML, each key on a line of its own: " + toml;
-  };
-  if (advice == kNat) {
-    const auto toml = done.nat ? nat_replacement(command, tunnel) : std::nullopt;
-    return toml ? instead(*toml) : std::string(done.nat ? kNat : kNoNat);
-  }
-  if (advice == kMss) {
-    const auto toml = done.mss ? mss_replacement(command, tunnel) : std::nullopt;
-    return toml ? instead(*toml) : std::string(done.mss ? kMss : kNoMss);
-  }
-  return std::string(advice);
+  const std::optional<std::string> toml = advice == kNat   ? nat_replacement(command, tunnel)
+                                          : advice == kMss ? mss_replacement(command, tunnel)
+                                                           : std::nullopt;
+  return toml ? "instead, in TOML, each key on a line of its own: " + *toml : std::string(advice);
 }
 
 }  // namespace
 
-std::vector<std::string> hook_replacements(std::string_view line, std::string_view tunnel,
-                                           const Done& done) {
+std::vector<std::string> hook_replacements(std::string_view line, std::string_view tunnel) {
   std::vector<std::string> out;
   for (size_t begin = 0; begin < line.size() && out.size() < kCommandsMax;) {
     const size_t end = std::min(line.find_first_of(";&|", begin), line.size());
     const std::string_view command = trimmed(line.substr(begin, end - begin));
     if (!command.empty()) {
-      out.push_back(quoted(command) + ": " + advice_for(command, tunnel, done));
+      out.push_back(quoted(command) + ": " + advice_for(command, tunnel));
     }
     begin = end + 1;
   }

@@ -68,7 +68,7 @@ class Command {
     while (good_ && at_ < words_.size()) {
       option();
     }
-    if (!good_ || !table_nat_ || !appends_ || action_.empty() || to_the_world_) {
+    if (!good_ || !table_nat_ || !appends_ || action_.empty()) {
       return std::nullopt;
     }
     std::string text = "[[nat]]";
@@ -118,9 +118,7 @@ class Command {
     } else if (is(word, {"-i", "--in-interface"})) {
       key("iif", in_quotes(no + interface(next())));
     } else if (is(word, {"-o", "--out-interface"})) {
-      const std::string name = next();
-      to_the_world_ |= !negated && interface(name) == "host";
-      key("oif", in_quotes(no + interface(name)));
+      key("oif", in_quotes(no + interface(next())));
     } else if (is(word, {"-p", "--protocol"})) {
       const std::string protocol = next();
       only_if(parse_protocol(protocol).has_value());
@@ -154,7 +152,7 @@ class Command {
     }
   }
 
-  // The tunnel's own by its name or wg-quick's word for it; any other is a matter of the host.
+  // The tunnel's own by its name or wg-quick's word for it; any other is the host's.
   std::string interface(const std::string& name) const {
     return name == "%i" || name == tunnel_ ? std::string(tunnel_) : "host";
   }
@@ -213,8 +211,7 @@ class Command {
   std::string_view tunnel_;
   size_t at_ = 0;
   bool good_ = true, v6_ = false, table_nat_ = false, appends_ = false;
-  bool has_address_ = false;   // which says the family
-  bool to_the_world_ = false;  // by an interface of the host's
+  bool has_address_ = false;  // which says the family
   std::string keys_, action_;
 };
 

@@ -3,8 +3,8 @@
 //     iptables -t nat -A POSTROUTING -s 10.9.0.0/24 -o %i -j MASQUERADE
 //     [[nat]] from = "10.9.0.0/24" oif = "wg0" masquerade = true
 //
-// Only what is understood to the last word is translated: an option that is not known here may change everything. What leaves
-// by another interface than the tunnel's own is the host's, and stays with the host's firewall.
+// Only what is understood to the last word is translated: an option that is not known here may change everything.
+// Another interface than the tunnel's own is "host".
 // Thread rules: pure functions.
 #pragma once
 

@@ -6,7 +6,6 @@
 #include <string>
 #include <string_view>
 
-#include "control/config_not_yet.h"
 #include "control/config_section.h"
 
 namespace sallyport::config {
@@ -15,8 +14,7 @@ namespace sallyport::config {
 void read_wg_quick_tunnel(std::string_view text, Report& report, Tunnel& tunnel);
 
 // What a PreUp or PostUp line of that tunnel is replaced by: one sentence for each command in it, never none.
-std::vector<std::string> hook_replacements(std::string_view line, std::string_view tunnel,
-                                           const Done& done = kDone);
+std::vector<std::string> hook_replacements(std::string_view line, std::string_view tunnel);
 
 // The first characters of a key's base64: what a peer without a name is called.
 std::string short_key(const KeyBytes& key);

@@ -60,6 +60,7 @@ class Words {
   Json set_entry(const TraceStep& step) const;
   Json nat(const TraceStep& step) const;
   Json filter(const TraceStep& step) const;
+  Json fit(const TraceStep& step) const;
 
   const PolicyNames& names_;
   const PacketFacts& packet_;
@@ -95,6 +96,20 @@ Json Words::nat(const TraceStep& step) const {
   return step_json(
       "nat", (nat.name.empty() ? "" : nat.name + ": ") + config::nat_text(nat) + ": " + becomes,
       nat.where);
+}
+
+Json Words::fit(const TraceStep& step) const {
+  const std::string mtu = "the way carries packets of " + std::to_string(step.b) + " bytes";
+  switch (static_cast<TraceStep::Fitted>(step.number)) {
+    case TraceStep::Fitted::mss:
+      return step_json("fit", "MSS " + std::to_string(step.a) + ": " + mtu);
+    case TraceStep::Fitted::cut:
+      return step_json("fit", std::to_string(step.a) + " bytes are cut: " + mtu);
+    case TraceStep::Fitted::refused:
+      return step_json("fit", std::to_string(step.a) + " bytes are too big: " + mtu +
+                                  ", and the sender is told");
+  }
+  return step_json("fit", mtu);
 }
 
 Json Words::filter(const TraceStep& step) const {
@@ -186,6 +201,8 @@ Json Words::step(const TraceStep& step) const {
                        (step.a == PeerTags::kNone ? "the host" : "peer " + names_.peer(step.a)));
     case What::filter:
       return filter(step);
+    case What::fit:
+      return fit(step);
     case What::ttl:
       return step_json("route", "TTL " + std::to_string(step.a));
     case What::drop:

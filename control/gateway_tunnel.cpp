@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "control/config_nesting.h"
 #include "tun/tun_device.h"
 
 namespace sallyport {
@@ -32,6 +33,10 @@ const config::Peer* peer_of(const config::Tunnel& tunnel, const KeyBytes& key) {
   }
   return nullptr;
 }
+
+static_assert(static_cast<int>(config::Tunnel::Mss::clamp) == static_cast<int>(MssMode::clamp) &&
+              static_cast<int>(config::Tunnel::Mss::off) == static_cast<int>(MssMode::off) &&
+              static_cast<int>(config::Tunnel::Mss::fixed) == static_cast<int>(MssMode::fixed));
 
 }  // namespace
 
@@ -75,6 +80,7 @@ Result<std::unique_ptr<GatewayTunnel>> GatewayTunnel::open(boost::asio::io_conte
   }
   made->link_watch_ = std::move(*watch);
   TunnelControl* control = made->control_.get();
+  control->set_never_fragment(true);
   made->server_.emplace(
       context, *made->socket_,
       UapiService{[control](const SetRequest& request) { return control->set(request); },
@@ -172,13 +178,14 @@ Result<void> GatewayTunnel::apply(const config::Config& config, const config::Tu
     }
   }
   engine_.set_addresses(v4, v6, control_->number());
+  engine_.set_mss(static_cast<MssMode>(tunnel.mss), tunnel.mss_bytes, control_->number());
   follow_names(config, tunnel);
   in_force_ = tunnel;
   return {};
 }
 
-Result<void> GatewayTunnel::apply_link(const config::Config&, const config::Tunnel& tunnel) {
-  const uint32_t mtu = tunnel.mtu != 0 ? tunnel.mtu : TunDevice::kDefaultMtu;
+Result<void> GatewayTunnel::apply_link(const config::Config& config, const config::Tunnel& tunnel) {
+  const uint32_t mtu = config::mtu_of(config, tunnel);
   if (auto set = host_link_->set_mtu(mtu); !set) {
     return set;
   }

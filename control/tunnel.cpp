@@ -127,6 +127,7 @@ Result<TunnelControl::Ports> TunnelControl::open_ports(uint16_t& port, uint32_t 
   options.fwmark = fwmark;
   options.workers = engine_.workers();
   options.device = underlay_;
+  options.never_fragment = never_fragment_;
   auto group = UdpGroup::open(options);
   if (!group) {
     return std::unexpected(std::move(group.error()));

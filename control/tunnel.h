@@ -31,6 +31,8 @@ class TunnelControl {
 
   // The interface that outer datagrams are bound to, from the next opening of sockets on; empty: routing decides.
   void set_underlay(std::string device) { underlay_ = std::move(device); }
+  // Outer datagrams are never fragmented, and peers' path MTUs learned; from the next opening of sockets on. The kernel module fragments.
+  void set_never_fragment(bool never) { never_fragment_ = never; }
   // As if the link went down and up: for a change that sockets cannot take live.
   Result<void> reopen();
 
@@ -59,6 +61,7 @@ class TunnelControl {
   Engine& engine_;
   const TunnelNumber number_;
   std::string underlay_;
+  bool never_fragment_ = false;
   LinkState link_;
   bool listening_ = false;
   uint16_t asked_port_ = 0;  // by configuration; 0 any

@@ -230,6 +230,13 @@ void Engine::set_addresses(const IpAddress& v4, const IpAddress& v6, TunnelNumbe
   });
 }
 
+void Engine::set_mss(MssMode mode, uint32_t bytes, TunnelNumber number) {
+  inside_->publish_view(number, [&](TunnelView& view) {
+    view.mss = mode;
+    view.mss_bytes = bytes;
+  });
+}
+
 void Engine::set_host_addresses(const IpAddress& v4, const IpAddress& v6) {
   inside_->publish([&](Snapshot& snapshot) {
     snapshot.host_v4 = v4;

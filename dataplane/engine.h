@@ -48,6 +48,7 @@ struct PeerChange {
   std::optional<KeyBytes> preshared_key;  // all zero: none
   std::optional<Endpoint> endpoint;
   std::optional<uint16_t> persistent_keepalive;
+  std::optional<uint32_t> path_mtu;  // of outer datagrams, headers included; 0: not known
   std::vector<AllowedIpChange> allowed_ips;
 };
 
@@ -164,6 +165,8 @@ class Engine {
   void set_addresses(const IpAddress& v4, const IpAddress& v6, TunnelNumber tunnel = 0);
   // And of what is masqueraded towards the host.
   void set_host_addresses(const IpAddress& v4, const IpAddress& v6);
+  // What is made of the MSS that TCP asks for through this tunnel; `bytes` for MssMode::fixed.
+  void set_mss(MssMode mode, uint32_t bytes, TunnelNumber tunnel = 0);
   // Down: nothing is sent, sessions are forgotten (as in the kernel module). Up again: persistent keepalives start.
   void set_up(bool up, TunnelNumber tunnel = 0);
 

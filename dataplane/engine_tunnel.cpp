@@ -231,6 +231,9 @@ void EngineTunnel::change_peer(const PeerChange& change) {
   if (change.endpoint.has_value()) {
     peer.endpoint.store(*change.endpoint);
   }
+  if (change.path_mtu.has_value()) {
+    peer.path_mtu.set_configured(*change.path_mtu);
+  }
   // What stays is never gone in between: new ones first, then those that were not named again.
   std::set<IpPrefix, PrefixOrder> not_named;
   if (change.replace_allowed_ips) {

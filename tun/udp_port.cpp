@@ -146,6 +146,11 @@ Result<std::unique_ptr<UdpSocket>> open_for(Family family, const UdpGroupOptions
       return std::unexpected(std::move(bound.error()));
     }
   }
+  if (socket && options.never_fragment) {
+    if (auto set = (*socket)->never_fragment(); !set) {
+      return std::unexpected(std::move(set.error()));
+    }
+  }
   return socket;
 }
 

@@ -59,6 +59,7 @@ struct UdpGroupOptions {
   bool v4 = true;
   bool v6 = true;
   std::string device{};  // bound to this interface; empty: routing decides
+  bool never_fragment = false;
 };
 
 class UdpGroup {

@@ -1,5 +1,6 @@
 #include "tun/udp_socket.h"
 
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
@@ -9,6 +10,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+
+#include "dataplane/base/descriptor.h"
 
 namespace sallyport {
 namespace {
@@ -198,6 +201,49 @@ Result<std::unique_ptr<UdpSocket>> UdpSocket::open(Family family) {
   return socket;
 }
 
+Result<void> UdpSocket::never_fragment() {
+  const bool done = family_ == Family::v4
+                        ? set_option(fd_, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+                        : set_option(fd_, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO);
+  if (!done) {
+    return fail_errno("cannot keep UDP datagrams from being fragmented");
+  }
+  never_fragment_ = true;
+  return {};
+}
+
+// What the kernel has learned of the way there, asked by a socket that would go the same way. 0: it does not say.
+uint32_t UdpSocket::path_mtu_to(const Endpoint& to) const {
+  const bool v4 = family_ == Family::v4;
+  const Descriptor asking(
+      ::socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_UDP));
+  if (asking.get() < 0) {
+    return 0;
+  }
+  char device[IFNAMSIZ] = {};
+  socklen_t device_bytes = sizeof(device);
+  int mark = 0;
+  socklen_t mark_bytes = sizeof(mark);
+  if (getsockopt(fd_, SOL_SOCKET, SO_MARK, &mark, &mark_bytes) == 0 && mark != 0) {
+    set_option(asking.get(), SOL_SOCKET, SO_MARK, mark);
+  }
+  if (getsockopt(fd_, SOL_SOCKET, SO_BINDTODEVICE, device, &device_bytes) == 0 &&
+      device_bytes > 0 && device[0] != 0) {
+    setsockopt(asking.get(), SOL_SOCKET, SO_BINDTODEVICE, device, device_bytes);
+  }
+  sockaddr_storage name;
+  const socklen_t name_bytes = to_sockaddr(to, name);
+  int mtu = 0;
+  socklen_t mtu_bytes = sizeof(mtu);
+  if (connect(asking.get(), reinterpret_cast<const sockaddr*>(&name), name_bytes) != 0 ||
+      getsockopt(asking.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU : IPV6_MTU, &mtu,
+                 &mtu_bytes) != 0 ||
+      mtu <= 0) {
+    return 0;
+  }
+  return static_cast<uint32_t>(mtu);
+}
+
 Result<uint16_t> UdpSocket::bind(uint16_t port) {
   Endpoint any;
   any.remote.family = family_;
@@ -358,6 +404,7 @@ void UdpSocket::tx(std::span<TxFrame> frames) {
   for (TxFrame& frame : frames) {
     frame.error = 0;
     frame.source_refused = false;
+    frame.path_mtu = 0;
     if (frame.slices.size() > kFrameSlicesMax) {
       frame.error = EMSGSIZE;
       continue;
@@ -417,7 +464,11 @@ void UdpSocket::flush() {
     const int outcome =
         error == EAGAIN ? EAGAIN : resolve(*tx_->frames[done], tx_->pieces[done], error);
     if (outcome != 0) {
-      tx_->frames[done]->error = outcome;
+      TxFrame& frame = *tx_->frames[done];
+      frame.error = outcome;
+      if (outcome == EMSGSIZE && never_fragment_ && frame.path_mtu == 0) {
+        frame.path_mtu = path_mtu_to(*frame.to);
+      }
     }
     ++done;
   }

@@ -64,6 +64,8 @@ class UdpSocket {
   UdpSocket(const UdpSocket&) = delete;
   UdpSocket& operator=(const UdpSocket&) = delete;
 
+  // Datagrams are never cut on their way: one that is too big for it is refused (EMSGSIZE), and its frame told what fits.
+  Result<void> never_fragment();
   Result<uint16_t> bind(uint16_t port);  // to every address; 0 picks a free port. Returns the port
   Result<void> share_port();             // SO_REUSEPORT
   Result<void> set_fwmark(uint32_t mark);
@@ -89,6 +91,7 @@ class UdpSocket {
   bool accept(size_t slot, RxFrame& frame);
   void add(TxFrame& frame, const Piece& piece);
   void flush();
+  uint32_t path_mtu_to(const Endpoint& to) const;
   int resolve(TxFrame& frame, const Piece& piece, int error);
   int send_one(const TxFrame& frame, const Piece& piece);
   int send_split(const TxFrame& frame, const Piece& train);
@@ -98,6 +101,7 @@ class UdpSocket {
   const Family family_;
   bool gro_ = false;
   bool segments_ = false;
+  bool never_fragment_ = false;
   int wait_budget_ms_ = 0;  // what is left of kWaitForRoomMs in this tx()
   RefusedRoutes refused_;
   std::unique_ptr<RxScratch> rx_;

@@ -59,7 +59,9 @@ struct TxFrame {
   uint8_t tos = 0;                // outer
 
   // What became of it, set by tx().
-  int error = 0;                // 0 sent, else an errno: the whole frame is lost
+  int error = 0;  // 0 sent, else an errno: the whole frame is lost
+  uint32_t path_mtu =
+      0;  // outer, with EMSGSIZE: what the way there carries, headers included; 0: not known
   bool source_refused = false;  // outer: sent, but only without `to->local`: forget that address
 };
 

@@ -35,6 +35,7 @@ constexpr std::array<std::string_view, kDropReasons> kDropNames = {
     "handshake_gave_up",
     "counter_exhausted",
     "too_big_for_train",
+    "too_big",
     "routing_loop",
     "policy_drop",
     "policy_reject",

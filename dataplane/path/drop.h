@@ -49,6 +49,7 @@ enum class DropReason : uint8_t {
   handshake_gave_up,  // waited 90 s for a handshake that did not come
   counter_exhausted,  // 2^64 - 2^13 packets under one key
   too_big_for_train,  // larger than any datagram
+  too_big,            // does not fit the tunnel or the peer's path, and may not be cut
   routing_loop,       // the datagram that carries a session, routed back into it
   // policy
   policy_drop,     // a rule or an exit says so

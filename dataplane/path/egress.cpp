@@ -1,5 +1,6 @@
 #include "dataplane/path/egress.h"
 
+#include "dataplane/path/fit.h"
 #include "dataplane/path/policy.h"
 #include "dataplane/path/route.h"
 #include "dataplane/path/seal.h"
@@ -13,6 +14,9 @@ namespace {
 
 void settle(Context& context, const Train& train, const TxFrame& frame) {
   wireguard::Peer& peer = *train.peer;
+  if (frame.path_mtu != 0) {
+    peer.path_mtu.learn(frame.path_mtu, context.now);
+  }
   if (frame.error != 0) {
     context.discard(DropReason::outer_send_failed, &peer, train.datagrams);
   }
@@ -189,6 +193,9 @@ void decide(Context& context) {
   filter(context);
   nat(context);
   // Beyond this point what may not pass is gone, flows are made, and packets have the addresses they leave with.
+
+  fit(context);
+  // Beyond this point every packet fits the way it leaves by.
 }
 
 void advance(Context& context) {

@@ -6,6 +6,7 @@
 #include "dataplane/net/headers.h"
 #include "dataplane/net/reset.h"
 #include "dataplane/path/policy.h"
+#include "dataplane/path/track.h"
 #include "dataplane/port.h"
 
 namespace sallyport {
@@ -224,18 +225,19 @@ void route(Context& context) {
   }
 }
 
-void tell(Context& context, const Run& run, IcmpError error) {
+void tell(Context& context, Run& run, IcmpError error, uint32_t mtu) {
   if (context.dry || !context.icmp_budget.allow(context.now)) {
     return;
   }
+  as_it_came(context, run);
   uint8_t packet[kIcmpErrorBytesMax];
-  const size_t length = icmp_error(error, run, packet);
+  const size_t length = icmp_error(error, run, packet, mtu);
   if (length > 0) {
     send_back(context, run, {packet, length});
   }
 }
 
-void tell_reset(Context& context, const Run& run) {
+void tell_reset(Context& context, Run& run) {
   if (run.protocol != kProtocolTcp) {
     tell(context, run, IcmpError::prohibited);
     return;
@@ -243,6 +245,7 @@ void tell_reset(Context& context, const Run& run) {
   if (context.dry || !context.icmp_budget.allow(context.now)) {
     return;
   }
+  as_it_came(context, run);
   uint8_t packet[kResetBytesMax];
   const size_t length = tcp_reset(run, packet);
   if (length > 0) {

@@ -14,8 +14,8 @@ void route(Context& context);
 
 // Tells the sender of `run` why it is discarded, if ICMP allows it and not too often: the host through the port it came
 // by, a peer through its tunnel, by a run that is added to the burst.
-void tell(Context& context, const Run& run, IcmpError error);
-void tell_reset(Context& context,
-                const Run& run);  // TCP; for anything else as IcmpError::prohibited
+// What it quotes is the packet as it came, whatever has been translated since: the run is of no use afterwards.
+void tell(Context& context, Run& run, IcmpError error, uint32_t mtu = 0);
+void tell_reset(Context& context, Run& run);  // TCP; for anything else as IcmpError::prohibited
 
 }  // namespace sallyport

@@ -7,6 +7,7 @@
 #include "dataplane/net/headers.h"
 #include "dataplane/net/parse.h"
 #include "dataplane/path/egress.h"
+#include "dataplane/path/fit.h"
 #include "dataplane/path/route.h"
 #include "dataplane/path/segment.h"
 #include "dataplane/wireguard/message.h"
@@ -261,7 +262,7 @@ void seal_runs(Context& context, std::span<Run> runs) {
     return;
   }
   // Beyond this point there is a session, and a counter for each datagram.
-  Sealing sealing{*keypair, peer, to, *counter, context.view_of(peer).mtu};
+  Sealing sealing{*keypair, peer, to, *counter, mtu_of(context, peer)};
   for (Run& run : runs) {
     if (carries_itself(context, run, *keypair)) {
       context.discard(run, DropReason::routing_loop);

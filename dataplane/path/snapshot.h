@@ -20,11 +20,16 @@ struct Tunnel;
 // A tunnel's place in the snapshot, for as long as it lives.
 using TunnelNumber = uint16_t;
 
+// What a tunnel makes of the MSS that TCP asks for through it.
+enum class MssMode : uint8_t { clamp, off, fixed };
+
 // One tunnel as workers see it.
 struct TunnelView {
   Tunnel* tunnel = nullptr;  // null: nobody has this number
   uint32_t mtu = 1420;       // of the plain side: the bound for padding
   bool up = false;
+  MssMode mss = MssMode::clamp;
+  uint32_t mss_bytes = 0;            // for MssMode::fixed
   IpAddress address_v4, address_v6;  // of the plain side; unset: none of this family
   std::vector<Port*> plain;          // one a worker, or empty
   std::vector<Port*> outer;          // one a worker, or empty: no sockets

@@ -36,11 +36,13 @@ struct TraceStep {
     allowed_ips,  // number: the tunnel whose allowed-IPs were asked; a: 1 found
     peer,         // number: tunnel; a: slot; b: tag (0: none)
     host,         // number: the tunnel whose plain port it leaves by
+    fit,          // number: Fitted; a: the MSS, or the packet's bytes; b: the MTU
     ttl,          // a: what is left of TTL or hop limit
     drop,         // a: DropReason
     staged,       // waits for a session
     sealed,       // a: datagrams; b: bytes on the wire
   };
+  enum class Fitted : uint32_t { mss, cut, refused };
   What what;
   uint32_t number = 0;
   uint32_t a = 0, b = 0, c = 0;

@@ -213,6 +213,15 @@ Ends translated_ends(const FlowTuple& opposite) {
   return {opposite.destination, opposite.source, opposite.destination_port, opposite.source_port};
 }
 
+void as_it_came(const Context& context, Run& run) {
+  if (run.tuple == UINT16_MAX || run.flow_state == FlowState::related) {
+    return;  // of no flow; or an error, about which there is no other
+  }
+  const FlowTuple& tuple = context.tuples[run.tuple];
+  static_cast<void>(
+      rewrite(run, {tuple.source, tuple.destination, tuple.source_port, tuple.destination_port}));
+}
+
 bool is_of_flow(const Policy& policy, Run& run) {
   FlowTuple tuple;
   bool is_error = false;

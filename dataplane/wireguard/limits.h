@@ -23,6 +23,10 @@ inline constexpr Time kCookieLatency = 5 * kSecond;  // this close to its end, a
 inline constexpr Time kInitiationsPerSecondInverse = kSecond / 50;  // of one peer
 
 inline constexpr size_t kPaddingMultiple = 16;
+
+// -- Path MTU of a peer: RFC 791's least, and RFC 1191 6.3's ten minutes.
+inline constexpr uint32_t kPathMtuMin = 576;
+inline constexpr Time kPathMtuLifetime = 600 * kSecond;
 inline constexpr size_t kStagedPacketsMax = 128;       // a peer
 inline constexpr size_t kStagedBytesMax = 256 * 1024;  // a peer
 inline constexpr size_t kPeersMax = size_t{1} << 20;   // a tunnel

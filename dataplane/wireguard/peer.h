@@ -19,6 +19,7 @@
 #include "dataplane/wireguard/cookie.h"
 #include "dataplane/wireguard/handshake.h"
 #include "dataplane/wireguard/keypair.h"
+#include "dataplane/wireguard/path_mtu.h"
 #include "dataplane/wireguard/timers.h"
 
 namespace sallyport::wireguard {
@@ -56,6 +57,7 @@ struct Peer {
   // Workers.
   Keypairs keypairs;
   Seqlocked<Endpoint> endpoint;
+  PathMtu path_mtu;
   Timers timers;
   std::atomic<uint32_t> requests{0};  // PeerRequest bits; the handshaker takes them all at once
   RecordQueue staged;                 // packets that wait for a session

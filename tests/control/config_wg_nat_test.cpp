@@ -75,8 +75,9 @@ const Command kCommands[] = {
     {"iptables -t nat -A PREROUTING ! -i %i -s 192.0.2.1 -j DNAT --to-destination 10.0.0.2",
      "[[nat]] iif = \"!wg0\" from = \"192.0.2.1\" dnat = \"10.0.0.2\"",
      "from 192.0.2.1/32 iif !wg0 dnat 10.0.0.2"},
-    // The host's way out stays the host's.
-    {kNatTable + "POSTROUTING -o eth0 -j MASQUERADE", "", ""},
+    {kNatTable + "POSTROUTING -o eth0 -j MASQUERADE",
+     "[[nat]] family = \"ipv4\" oif = \"host\" masquerade = true",
+     "family ipv4 oif host masquerade"},
     // Not understood to the last word.
     {"iptables -A FORWARD -i %i -j ACCEPT", "", ""},
     {"iptables -t nat -D POSTROUTING -o %i -j MASQUERADE", "", ""},
@@ -115,18 +116,13 @@ TEST(ConfigWgNat, Mss) {
   EXPECT_EQ(mss_replacement("iptables -A FORWARD -j TCPMSS --set-mss", "wg0"), std::nullopt);
 }
 
-TEST(ConfigWgNat, HooksAreAnsweredByWhatIsDone) {
+TEST(ConfigWgNat, HooksAreAnswered) {
   const std::string line = kNatTable + "POSTROUTING -o %i -j MASQUERADE; " + kNatTable +
                            "POSTROUTING -o eth0 -j MASQUERADE; iptables -A FORWARD -j TCPMSS "
                            "--set-mss 1360; iptables -A FORWARD -j TCPMSS --clamp-mss-to-pmtu";
-  Done nothing, all;
-  all.nat = all.mss = true;
-  EXPECT_THAT(hook_replacements(line, "wg0", nothing),
-              ElementsAre(HasSubstr("no NAT in this version"), HasSubstr("no NAT in this version"),
-                          HasSubstr("does not clamp"), HasSubstr("does not clamp")));
-  EXPECT_THAT(hook_replacements(line, "wg0", all),
+  EXPECT_THAT(hook_replacements(line, "wg0"),
               ElementsAre(HasSubstr("[[nat]] family = \"ipv4\" oif = \"wg0\" masquerade = true"),
-                          HasSubstr("stays with the host's own firewall"),
+                          HasSubstr("[[nat]] family = \"ipv4\" oif = \"host\" masquerade = true"),
                           HasSubstr("[tunnel.wg0] mss = 1360"),
                           HasSubstr("clamps the MSS to its path MTU")));
 }

@@ -199,10 +199,11 @@ struct Hook {
 
 TEST(ConfigWgQuick, SaysWhatReplacesEachHook) {
   const Hook hooks[] = {
-      {"iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE", "no NAT in this version"},
-      {"nft add rule ip nat postrouting oifname eth0 masquerade", "no NAT in this version"},
+      {"iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE",
+       "[[nat]] family = \"ipv4\" oif = \"host\" masquerade = true"},
+      {"nft add rule ip nat postrouting oifname eth0 masquerade", "a [[nat]] in TOML"},
       {"iptables -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",
-       "clamp the MSS"},
+       "clamps the MSS"},
       {"ip rule add not fwmark 51820 table 51820", "[[rule]]"},
       {"ip -6 rule add from fd00::/64 lookup 7", "[[rule]]"},
       {"ip route add 10.0.0.0/8 dev %i", "[table.NAME]"},
@@ -235,7 +236,7 @@ TEST(ConfigWgQuick, AnswersEachCommandOfAHook) {
                                  "POSTROUTING -o eth0 -j MASQUERADE && true\n");
   ASSERT_THAT(result.errors, SizeIs(3)) << all(result.errors);
   EXPECT_THAT(result.errors[0].text, HasSubstr("FORWARD"));
-  EXPECT_THAT(result.errors[1].text, HasSubstr("NAT"));
+  EXPECT_THAT(result.errors[1].text, HasSubstr("[[nat]]"));
   EXPECT_THAT(result.errors[2].text, HasSubstr("'true'"));
 }
 
