@@ -63,6 +63,10 @@ struct Run {
   bool translated = false;      // its addresses are those it leaves with
   uint16_t tuple = UINT16_MAX;  // Context::tuples: as it came in
   uint16_t dnat_rule = UINT16_MAX;
+  uint16_t prefix_rule =
+      UINT16_MAX;  // nptv6, of what one insider sends another by its outer address
+  bool is_hairpin =
+      false;  // its destination was the outer end of another's mapping, by the dnat_rule
 
   // From policy.
   uint32_t exit = kNoExit;     // kNoExit: as WireGuard alone would have it

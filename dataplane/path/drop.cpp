@@ -47,6 +47,7 @@ constexpr std::array<std::string_view, kDropReasons> kDropNames = {
     "flow_table_full",
     "flow_share",
     "flow_clash",
+    "reverse_path",
     "fragment_early",
     "fragment_refused",
     "filter_drop",

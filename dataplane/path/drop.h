@@ -63,6 +63,7 @@ enum class DropReason : uint8_t {
   flow_table_full,   // no room for another flow
   flow_share,        // its peer, or its source, has its share of the flows
   flow_clash,        // its flow cannot be told from another
+  reverse_path,      // what would be sent to its source would not go where it came from
   fragment_early,    // its first fragment, which has the ports, has not come
   fragment_refused,  // overlaps another, or cannot be what it says
   filter_drop,       // a filter says so

@@ -1,6 +1,8 @@
 #include "dataplane/path/egress.h"
 
 #include "dataplane/path/policy.h"
+#include "dataplane/path/prefixes.h"
+#include "dataplane/path/reverse_path.h"
 #include "dataplane/path/route.h"
 #include "dataplane/path/seal.h"
 #include "dataplane/path/segment.h"
@@ -177,6 +179,7 @@ void egress_plain(Context& context) {
 }
 
 void decide(Context& context) {
+  translate_prefixes_in(context);
   track(context);
   // Beyond this point a known flow's run is translated and knows its way, and a new one's destination is the real one.
 
@@ -186,8 +189,10 @@ void decide(Context& context) {
   route(context);
   // Beyond this point every run has a destination: a peer, the host, or it is discarded and counted.
 
+  check_reverse_path(context);
   filter(context);
   nat(context);
+  translate_prefixes_out(context);
   // Beyond this point what may not pass is gone, flows are made, and packets have the addresses they leave with.
 }
 

@@ -10,7 +10,12 @@
 
 namespace sallyport {
 
+struct Exit;
+
 void route(Context& context);
+
+// Whether a destination may be reached through the peer of this exit.
+bool lan_allows(const Exit& exit, Family family, const uint8_t* destination);
 
 // Tells the sender of `run` why it is discarded, if ICMP allows it and not too often: the host through the port it came
 // by, a peer through its tunnel, by a run that is added to the burst.

@@ -181,6 +181,7 @@ void follow(Context& context, const Policy& policy, Run& run, FlowRef ref) {
       run.decided = true;
       run.exit = verdict.exit;
       run.rule = verdict.rule;
+      run.mark = flows.mark(ref.flow());
     }
   }
   tell_trace(context, run, ref);
