@@ -89,9 +89,13 @@ NatRule Builder::nat_rule_of(const config::Nat& nat) {
             nat.match.dport.ranges.empty() ? uint16_t{0} : nat.match.dport.ranges.front().first;
       }
       break;
-    case Action::nptv6:  // refused by config_not_yet
+    case Action::nptv6:
+      rule.kind = NatKind::nptv6;
+      rule.prefixes = Nptv6::make(nat.inside, nat.outside);
       break;
   }
+  rule.endpoint_independent = nat.endpoint_independent;
+  rule.paired = nat.paired;
   return rule;
 }
 
@@ -164,12 +168,29 @@ Result<void> Builder::add_filters() {
   return {};
 }
 
+namespace {
+
+ReversePath reverse_path_of(config::Flows::ReversePath how) {
+  switch (how) {
+    case config::Flows::ReversePath::strict:
+      return ReversePath::strict;
+    case config::Flows::ReversePath::loose:
+      return ReversePath::loose;
+    case config::Flows::ReversePath::off:
+      break;
+  }
+  return ReversePath::off;
+}
+
+}  // namespace
+
 Result<void> Builder::add_flows() {
   if (!keeps_flows(config_)) {
     return {};
   }
   policy_->flows = &assets_.flows(config_.flows);
   policy_->fragments = &assets_.fragments();
+  policy_->reverse_path = reverse_path_of(config_.flows.reverse_path);
   if (auto added = add_nats(); !added) {
     return added;
   }

@@ -257,7 +257,9 @@ struct Flows {
   uint32_t udp_s = 120, udp_stream_s = 300;                   // RFC 4787, REQ-5
   uint32_t icmp_s = 60;                                       // RFC 5508, REQ-2
   uint32_t other_s = 600;
-  enum class ReversePath { strict, loose, off } reverse_path = ReversePath::strict;
+  // Loose: WireGuard's allowed-IPs bind sources to keys already, and a client whose address a port forward preserves has its
+  // way back by its flow, where a route to it may lead elsewhere.
+  enum class ReversePath { strict, loose, off } reverse_path = ReversePath::loose;
   bool pickup = true;            // a TCP connection that is met in its middle is a flow
   bool accept_unmatched = true;  // what no filter matches
   Where where;                   // line 0: not in the file

@@ -13,12 +13,12 @@ namespace sallyport::config {
 
 struct Done {
   bool nat = true;
-  bool nptv6 = false;
-  bool endpoint_independent = false;
-  bool unpaired = false;  // paired = false
+  bool nptv6 = true;
+  bool endpoint_independent = true;
+  bool unpaired = true;  // paired = false
   bool filter = true;
   bool flows = true;     // [flows]
-  bool via = false;      // of a tunnel
+  bool via = true;       // of a tunnel
   bool path_mtu = true;  // of a tunnel or a peer
   bool mss = true;       // clamping, and the key
 };

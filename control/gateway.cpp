@@ -127,11 +127,20 @@ Gateway::Outcome Gateway::prepare(const config::Config& config, Fresh& fresh) {
   return {};
 }
 
+TunnelNumber Gateway::via_of(const config::Tunnel& wanted, const Fresh& fresh) const {
+  if (wanted.via.empty()) {
+    return kNoTunnel;
+  }
+  const auto opened = fresh.tunnels.find(wanted.via);
+  return opened != fresh.tunnels.end() ? opened->second->number() : tunnel(wanted.via)->number();
+}
+
 // Tunnel by tunnel; when one refuses, those before it go back.
 Gateway::Outcome Gateway::apply_tunnels(const config::Config& config, Fresh& fresh) {
   for (const config::Tunnel& wanted : config.tunnels) {
     const auto opened = fresh.tunnels.find(wanted.name);
     GatewayTunnel& its = opened != fresh.tunnels.end() ? *opened->second : *tunnel(wanted.name);
+    its.set_via(via_of(wanted, fresh));
     if (auto applied = its.apply(config, wanted); !applied) {
       return refuse(config.file, {{{}, "", applied.error().text}});  // it says where
     }
@@ -265,6 +274,7 @@ Gateway::Outcome Gateway::apply(const config::Config& config) {
     if (std::find(fresh.applied.begin(), fresh.applied.end(), before.name) == fresh.applied.end()) {
       continue;
     }
+    tunnel(before.name)->set_via(before.via.empty() ? kNoTunnel : tunnel(before.via)->number());
     if (auto restored = tunnel(before.name)->apply(config_, before); !restored) {
       spdlog::error("{} could not go back to what it was: {}", before.name, restored.error().text);
     }

@@ -65,6 +65,7 @@ class Gateway {
   std::optional<std::string> leads_back(const std::string& tunnel, const IpAddress& address,
                                         uint16_t port) const;
   Outcome prepare(const config::Config& config, Fresh& fresh);
+  TunnelNumber via_of(const config::Tunnel& wanted, const Fresh& fresh) const;
   Outcome apply_tunnels(const config::Config& config, Fresh& fresh);
   Result<void> apply_routes(const config::Config& config, const SetEntries& entries,
                             std::unique_ptr<HostRoutes>& replaced);

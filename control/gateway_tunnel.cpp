@@ -152,8 +152,10 @@ Result<void> GatewayTunnel::apply(const config::Config& config, const config::Tu
   if (!request) {
     return std::unexpected(std::move(request.error()));
   }
-  const bool other_underlay = !in_force_ || in_force_->underlay != tunnel.underlay;
+  const bool other_underlay =
+      !in_force_ || in_force_->underlay != tunnel.underlay || in_force_->via != tunnel.via;
   control_->set_underlay(tunnel.underlay);
+  control_->set_via(via_);
   Result<void> done = control_->set(*request);
   wipe(*request);
   if (done && other_underlay) {

@@ -49,6 +49,9 @@ class GatewayTunnel {
   uint16_t listen_port() const { return control_->listen_port(); }
   std::string status() const { return control_->status(); }
 
+  // The tunnel that datagrams go through; kNoTunnel: none. Before apply().
+  void set_via(TunnelNumber via) { via_ = via; }
+
   // Puts the configuration in force: keys, peers, sockets, and with `manage` the link. All of it, or none and why.
   Result<void> apply(const config::Config& config, const config::Tunnel& tunnel);
 
@@ -93,6 +96,7 @@ class GatewayTunnel {
   std::unique_ptr<LinkWatch> link_watch_;
   std::optional<UapiServer> server_;
   std::optional<config::Tunnel> in_force_;
+  TunnelNumber via_ = kNoTunnel;
   std::map<std::string, Named> named_;  // by the peer's name
 };
 

@@ -301,7 +301,7 @@ bool HostRoutes::is_ours(const FoundRule& found, const std::vector<FoundRule>& a
   if (rule.table == options_.table || rule.priority == options_.rule_priority - 1) {
     return true;
   }
-  return rule.table == RT_TABLE_MAIN && rule.suppress_prefixlength == 0u &&
+  return rule.table == RT_TABLE_MAIN && (rule.suppress_prefixlength == 0u || !rule.iif.empty()) &&
          std::ranges::none_of(all, [&](const FoundRule& other) {
            return other.protocol == options_.protocol && other.rule.priority == rule.priority + 1 &&
                   other.rule.table != options_.table;

@@ -25,13 +25,13 @@ Result<void> TunnelControl::set(const SetRequest& request) {
   uint16_t port = other_port ? asked_port : port_;
 
   Ports opened;
-  if (listening_ && other_port) {
+  if (listening_ && other_port && via_ == kNoTunnel) {
     auto ports = open_ports(port, fwmark);
     if (!ports) {
       return std::unexpected(std::move(ports.error()));
     }
     opened = std::move(*ports);
-  } else if (listening_ && fwmark != fwmark_) {
+  } else if (listening_ && fwmark != fwmark_ && via_ == kNoTunnel) {
     if (auto marked = mark_ports(fwmark); !marked) {
       take_mark_back();
       return marked;
@@ -51,6 +51,8 @@ Result<void> TunnelControl::set(const SetRequest& request) {
   if (!opened.empty()) {
     engine_.set_outer_ports(std::move(opened), number_);
     spdlog::debug("listening on UDP port {}", port_);
+  } else if (listening_ && other_port) {
+    return open_outer(port_, fwmark_);  // through a tunnel: does not fail
   }
   return {};
 }
@@ -88,11 +90,9 @@ Result<void> TunnelControl::link_changed(const LinkState& link) {
 }
 
 Result<void> TunnelControl::start_listening() {
-  auto ports = open_ports(port_, fwmark_);
-  if (!ports) {
-    return std::unexpected(std::move(ports.error()));
+  if (auto opened = open_outer(port_, fwmark_); !opened) {
+    return opened;
   }
-  engine_.set_outer_ports(std::move(*ports), number_);
   engine_.set_up(true, number_);
   listening_ = true;
   spdlog::debug("up, listening on UDP port {}", port_);
@@ -110,15 +110,27 @@ Result<void> TunnelControl::reopen() {
   if (!listening_) {
     return {};
   }
-  auto ports = open_ports(port_, fwmark_);
+  return open_outer(port_, fwmark_);
+}
+
+// -- Sockets, or another tunnel
+
+// The ports that a tunnel picks for itself within another: nobody else is there to have them.
+constexpr uint16_t kInnerPort = 51820;
+
+Result<void> TunnelControl::open_outer(uint16_t& port, uint32_t fwmark) {
+  if (via_ != kNoTunnel) {
+    port = port != 0 ? port : static_cast<uint16_t>(kInnerPort + number_ % 10'000);
+    engine_.set_via(via_, port, number_);
+    return {};
+  }
+  auto ports = open_ports(port, fwmark);
   if (!ports) {
     return std::unexpected(std::move(ports.error()));
   }
   engine_.set_outer_ports(std::move(*ports), number_);
   return {};
 }
-
-// -- Sockets
 
 Result<TunnelControl::Ports> TunnelControl::open_ports(uint16_t& port, uint32_t fwmark) const {
   rcu_barrier_all();  // sockets given up a moment ago are closed: their port may be asked for again

@@ -31,6 +31,8 @@ class TunnelControl {
 
   // The interface that outer datagrams are bound to, from the next opening of sockets on; empty: routing decides.
   void set_underlay(std::string device) { underlay_ = std::move(device); }
+  // Outer datagrams go through that tunnel instead of sockets; kNoTunnel: sockets. From the next opening on.
+  void set_via(TunnelNumber via) { via_ = via; }
   // Outer datagrams are never fragmented, and peers' path MTUs learned; from the next opening of sockets on. The kernel module fragments.
   void set_never_fragment(bool never) { never_fragment_ = never; }
   // As if the link went down and up: for a change that sockets cannot take live.
@@ -52,6 +54,7 @@ class TunnelControl {
   using Ports = std::vector<std::unique_ptr<Port>>;
 
   Result<Ports> open_ports(uint16_t& port, uint32_t fwmark) const;
+  Result<void> open_outer(uint16_t& port, uint32_t fwmark);
   Result<void> mark_ports(uint32_t fwmark);
   void take_mark_back();
   Result<void> start_listening();
@@ -62,6 +65,7 @@ class TunnelControl {
   const TunnelNumber number_;
   std::string underlay_;
   bool never_fragment_ = false;
+  TunnelNumber via_ = kNoTunnel;
   LinkState link_;
   bool listening_ = false;
   uint16_t asked_port_ = 0;  // by configuration; 0 any

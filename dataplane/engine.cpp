@@ -2,6 +2,7 @@
 
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include <algorithm>
 
 #include <cstdio>
 #include <cstdlib>
@@ -15,6 +16,7 @@
 #include "dataplane/path/egress.h"
 #include "dataplane/path/ingress.h"
 #include "dataplane/path/track.h"
+#include "dataplane/via_port.h"
 #include "dataplane/worker.h"
 
 namespace sallyport {
@@ -209,8 +211,28 @@ void Engine::set_plain_ports(std::vector<std::unique_ptr<Port>> ports, TunnelNum
 
 void Engine::set_outer_ports(std::vector<std::unique_ptr<Port>> ports, TunnelNumber number) {
   inside_->publish_view(number, [&](TunnelView& view) {
+    view.via = kNoTunnel;
     view.handshake = ports.empty() ? nullptr : ports.back().get();
     view.outer = pointers(ports, ports.empty() ? 0 : ports.size() - 1);
+  });
+  inside_->tunnel(number).replace_outer(std::move(ports));
+}
+
+void Engine::set_via(TunnelNumber via, uint16_t listen_port, TunnelNumber number) {
+  EngineTunnel::Ports ports;
+  if (via != kNoTunnel) {
+    ports.push_back(
+        std::make_unique<ViaPort>(number, inside_->snapshot, inside_->pool,
+                                  inside_->workers[number % inside_->workers.size()]->mailbox()));
+  }
+  inside_->publish([&](Snapshot& fresh) {
+    TunnelView& view = fresh.tunnels[number];
+    view.via = via;
+    view.listen_port = listen_port;
+    view.outer.clear();
+    view.handshake = ports.empty() ? nullptr : ports.back().get();
+    fresh.nested = std::ranges::any_of(
+        fresh.tunnels, [](const TunnelView& each) { return each.via != kNoTunnel; });
   });
   inside_->tunnel(number).replace_outer(std::move(ports));
 }

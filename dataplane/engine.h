@@ -160,6 +160,9 @@ class Engine {
   // For live changes on the ports in use (fwmark); control's thread, valid until the next set_outer_ports.
   const std::vector<std::unique_ptr<Port>>& outer_ports(TunnelNumber tunnel = 0) const;
 
+  // Outer datagrams are packets of another tunnel (path/nest.h), from and to this port. kNoTunnel: no more; then it has no ports at all.
+  void set_via(TunnelNumber via, uint16_t listen_port, TunnelNumber tunnel);
+
   void set_mtu(uint32_t mtu, TunnelNumber tunnel = 0);  // of the plain ports: bounds padding
   // Of the plain side: the sources of what is masqueraded into this tunnel. Unset: none of that family.
   void set_addresses(const IpAddress& v4, const IpAddress& v6, TunnelNumber tunnel = 0);

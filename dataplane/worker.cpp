@@ -12,7 +12,7 @@
 #include "dataplane/base/thread.h"
 #include "dataplane/path/egress.h"
 #include "dataplane/path/ingress.h"
-#include "dataplane/path/open.h"
+#include "dataplane/path/nest.h"
 #include "dataplane/path/seal.h"
 
 namespace sallyport {
@@ -95,18 +95,6 @@ void Worker::release(std::span<const RxFrame> frames) {
   }
 }
 
-// Outer frames, to the end of the line. A train may be longer than a burst, so there may be several.
-void Worker::work_frames(std::span<const RxFrame> frames) {
-  OuterCursor cursor;
-  bool more = true;
-  while (more) {
-    more = ingress_outer(*context_, frames, cursor);
-    open(*context_);
-    advance(*context_);
-    context_->end_burst();
-  }
-}
-
 bool Worker::work_outer() {
   Port* outer = context_->here().outer_port(context_->worker);
   if (outer == nullptr) {
@@ -117,7 +105,7 @@ bool Worker::work_outer() {
     return false;
   }
   const std::span<const RxFrame> frames(frames_, count);
-  work_frames(frames);
+  receive(*context_, frames);
   release(frames);
   return true;
 }
@@ -176,7 +164,7 @@ bool Worker::work_mailbox() {
       work_from_host(std::span(boxed_frame(message.buffer), 1));
     } else {
       const RxFrame frame = *boxed_frame(message.buffer);
-      work_frames(std::span(&frame, 1));
+      receive(*context_, std::span(&frame, 1));
     }
     context_->buffers.give(message.buffer);
   }
@@ -238,11 +226,28 @@ void Worker::watch(const Port* port, uint32_t source) {
   }
 }
 
+// As many contexts as a packet can be in at once: it may come out of the longest chain of tunnels, and go into it again.
+void Worker::make_layers(const Snapshot& snapshot) {
+  size_t longest = 0;
+  for (const TunnelView& view : snapshot.tunnels) {
+    size_t length = 0;
+    for (TunnelNumber via = view.via; via < snapshot.tunnels.size() && length < kChainMax;
+         via = snapshot.tunnels[via].via) {
+      ++length;
+    }
+    longest = std::max(longest, length);
+  }
+  while (layers_.size() < 2 * longest) {
+    layers_.push_back(std::make_unique<Context>(layers_.empty() ? *context_ : *layers_.back()));
+  }
+}
+
 // A new snapshot may name other ports: poll those. Closing a descriptor took the old ones out.
 void Worker::adopt() {
   const Snapshot& snapshot = *context_->snapshot;
   epoch_ = snapshot.epoch;
   plain_gone_.assign(snapshot.tunnels.size(), false);
+  make_layers(snapshot);
   if (epoll_ < 0) {
     return;  // stepped, not threaded
   }

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include "dataplane/path/context.h"
 #include "dataplane/port.h"
@@ -46,6 +47,7 @@ class Worker {
   void run();
   void begin();
   void adopt();
+  void make_layers(const Snapshot& snapshot);
   void watch(int fd, uint32_t source);
   void watch(const Port* port, uint32_t source);
   size_t wait();
@@ -55,11 +57,13 @@ class Worker {
   void work_packet(const Message& message);
   bool work_outer();
   bool work_plain();
-  void work_frames(std::span<const RxFrame> frames);
   void work_from_host(std::span<const RxFrame> frames);
   void release(std::span<const RxFrame> frames);
 
+  static constexpr size_t kChainMax = 16;  // control allows fewer
+
   std::unique_ptr<Context> context_;
+  std::vector<std::unique_ptr<Context>> layers_;  // behind it, by Context::deeper
   const std::atomic<const Snapshot*>& snapshot_;
   Time (*clock_)();
   Mailbox mailbox_;

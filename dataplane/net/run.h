@@ -63,6 +63,10 @@ struct Run {
   bool translated = false;      // its addresses are those it leaves with
   uint16_t tuple = UINT16_MAX;  // Context::tuples: as it came in
   uint16_t dnat_rule = UINT16_MAX;
+  uint16_t prefix_rule =
+      UINT16_MAX;  // nptv6, of what one insider sends another by its outer address
+  bool is_hairpin =
+      false;  // its destination was the outer end of another's mapping, by the dnat_rule
 
   // From policy.
   uint32_t exit = kNoExit;     // kNoExit: as WireGuard alone would have it
@@ -72,7 +76,9 @@ struct Run {
   // From route.
   wireguard::Peer* to = nullptr;  // the peer it goes to; null: the host
   uint16_t port = kPortItCameBy;  // to the host: the tunnel whose plain port it leaves by
-  bool discarded = false;         // counted already; later stages pass over it
+  wireguard::Peer* sealed_for =
+      nullptr;             // it carries sealed datagrams of a tunnel within, for this peer of it
+  bool discarded = false;  // counted already; later stages pass over it
 
   uint8_t trace = 0;  // Context::traces[trace - 1] follows it; 0: none does
 

@@ -61,13 +61,32 @@ struct Context {
   static constexpr size_t kTrainsMax = 64;
   static constexpr size_t kHeldMax = Burst::kRunsMax;
 
-  Context(unsigned worker_number, BufferPool& pool) : worker(worker_number), buffers(pool) {}
+  Context(unsigned worker_number, BufferPool& pool)
+      : worker(worker_number),
+        own_(std::make_unique<Own>(pool)),
+        buffers(own_->buffers),
+        counters(own_->counters) {}
+  // The layer below: of the same thread, with the same buffers and counts.
+  explicit Context(Context& above)
+      : worker(above.worker),
+        buffers(above.buffers),
+        counters(above.counters),
+        workers(above.workers) {
+    above.deeper = this;
+  }
 
   // Who.
+  struct Own {
+    explicit Own(BufferPool& pool) : buffers(pool) {}
+    BufferCache buffers;
+    PathCounters counters;
+  };
   const unsigned worker;
-  BufferCache buffers;
-  PathCounters counters;
+  std::unique_ptr<Own> own_;  // null: the layer above has them
+  BufferCache& buffers;
+  PathCounters& counters;
   std::vector<Mailbox*> workers;  // where datagrams of other owners go
+  Context* deeper = nullptr;      // for what is within, or goes through, another tunnel
 
   TokenBucket icmp_budget{1000, 50};  // the kernel's icmp_msgs_per_sec and icmp_msgs_burst
 

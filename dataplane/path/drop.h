@@ -49,6 +49,7 @@ enum class DropReason : uint8_t {
   handshake_gave_up,  // waited 90 s for a handshake that did not come
   counter_exhausted,  // 2^64 - 2^13 packets under one key
   too_big_for_train,  // larger than any datagram
+  nested_too_deep,    // a tunnel through a tunnel through ... beyond what there is room for
   too_big,            // does not fit the tunnel or the peer's path, and may not be cut
   routing_loop,       // the datagram that carries a session, routed back into it
   // policy
@@ -64,6 +65,7 @@ enum class DropReason : uint8_t {
   flow_table_full,   // no room for another flow
   flow_share,        // its peer, or its source, has its share of the flows
   flow_clash,        // its flow cannot be told from another
+  reverse_path,      // what would be sent to its source would not go where it came from
   fragment_early,    // its first fragment, which has the ports, has not come
   fragment_refused,  // overlaps another, or cannot be what it says
   filter_drop,       // a filter says so

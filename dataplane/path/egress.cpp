@@ -1,7 +1,10 @@
 #include "dataplane/path/egress.h"
 
 #include "dataplane/path/fit.h"
+#include "dataplane/path/nest.h"
 #include "dataplane/path/policy.h"
+#include "dataplane/path/prefixes.h"
+#include "dataplane/path/reverse_path.h"
 #include "dataplane/path/route.h"
 #include "dataplane/path/seal.h"
 #include "dataplane/path/segment.h"
@@ -148,9 +151,11 @@ void egress_outer(Context& context) {
     frames[i].segment_bytes = train.stride;
     frames[i].to = &train.to;
     frames[i].tos = train.tos;
-    frames[i].error = outer == nullptr ? ENETDOWN : 0;
+    frames[i].error = outer == nullptr ? ENETDOWN : 0;  // send_through says anew
   }
-  if (outer != nullptr) {
+  if (context.view_of(*context.trains[0].peer).via != kNoTunnel) {
+    send_through(context, std::span(frames, context.train_count));
+  } else if (outer != nullptr) {
     outer->tx(std::span(frames, context.train_count));
   }
   for (size_t i = 0; i < context.train_count; ++i) {
@@ -181,6 +186,7 @@ void egress_plain(Context& context) {
 }
 
 void decide(Context& context) {
+  translate_prefixes_in(context);
   track(context);
   // Beyond this point a known flow's run is translated and knows its way, and a new one's destination is the real one.
 
@@ -190,8 +196,10 @@ void decide(Context& context) {
   route(context);
   // Beyond this point every run has a destination: a peer, the host, or it is discarded and counted.
 
+  check_reverse_path(context);
   filter(context);
   nat(context);
+  translate_prefixes_out(context);
   // Beyond this point what may not pass is gone, flows are made, and packets have the addresses they leave with.
 
   fit(context);
@@ -199,6 +207,9 @@ void decide(Context& context) {
 }
 
 void advance(Context& context) {
+  unwrap(context);
+  // Beyond this point nothing is for a tunnel within the one it came by.
+
   pick(context);
   decide(context);
   seal(context);

@@ -8,22 +8,11 @@ namespace sallyport {
 namespace {
 
 uint32_t find_rule(const Filter& filter, const RuleKey& key, const Run& run, const WayOut& way) {
-  if (filter.table == nullptr) {
-    return kNoRule;
-  }
-  RuleTable::Walk walk = filter.table->walk(key);
-  for (uint32_t from = 0;;) {
-    const uint32_t number = walk.next(from, run.mark);
-    if (number == kNoRule) {
-      return kNoRule;
-    }
-    from = number + 1;
+  return first_rule(filter.table.get(), key, run.mark, [&](uint32_t number) {
     const FilterRule& rule = filter.rules[number];
-    if ((rule.states == 0 || (rule.states & FilterRule::bit(run.flow_state)) != 0) &&
-        rule.way_out.matches(way)) {
-      return number;
-    }
-  }
+    return (rule.states == 0 || (rule.states & FilterRule::bit(run.flow_state)) != 0) &&
+           rule.way_out.matches(way);
+  });
 }
 
 void refuse(Context& context, Run& run, FilterAction action) {

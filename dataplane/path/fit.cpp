@@ -69,6 +69,9 @@ bool may_be_cut(const Run& run) {
 
 void refuse(Context& context, Run& run, uint32_t mtu) {
   tell_trace(context, run, TraceStep::Fitted::refused, packet_bytes(run), mtu);
+  if (run.sealed_for != nullptr) {
+    run.sealed_for->path_mtu.learn(mtu, context.now);  // what is in it is told when it comes again
+  }
   tell(context, run, IcmpError::too_big, mtu);
   context.discard(run, DropReason::too_big);
 }
@@ -147,7 +150,7 @@ uint32_t mtu_of(const Context& context, const Peer& peer) {
 }
 
 void fit(Context& context) {
-  if (context.snapshot->policy == nullptr) {
+  if (context.snapshot->policy == nullptr && !context.snapshot->nested) {
     return;
   }
   const size_t arrived = context.burst.count;  // fragments and answers are added behind them

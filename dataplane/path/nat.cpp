@@ -5,77 +5,17 @@
 
 #include "dataplane/net/headers.h"
 #include "dataplane/path/policy.h"
+#include "dataplane/path/route.h"
 #include "dataplane/path/track.h"
 
 namespace sallyport {
 namespace {
 
-// The first rule that matches. Without a way out: of those that are asked before there is one.
-uint32_t find_rule(const Nat& nat, const RuleKey& key, uint32_t mark, const WayOut* way) {
-  if (nat.table == nullptr) {
-    return kNoRule;
-  }
-  RuleTable::Walk walk = nat.table->walk(key);
-  for (uint32_t from = 0;;) {
-    const uint32_t number = walk.next(from, mark);
-    if (number == kNoRule) {
-      return kNoRule;
-    }
-    from = number + 1;
-    const NatRule& rule = nat.rules[number];
-    if (way == nullptr
-            ? rule.kind == NatKind::dnat || (rule.kind == NatKind::none && !rule.way_out.asks())
-            : rule.kind != NatKind::dnat && rule.way_out.matches(*way)) {
-      return number;
-    }
-  }
-}
+// The addresses of a pool that one flow may try, where its rule is not paired.
+constexpr unsigned kAddressTries = 4;
 
-uint64_t low_word(const IpAddress& address) {
-  uint64_t value = 0;
-  const size_t bytes = address.bits() / 8;
-  for (size_t i = bytes < 8 ? 0 : bytes - 8; i < bytes; ++i) {
-    value = value << 8 | address.bytes[i];
-  }
-  return value;
-}
-
-// Of a range that is longer, the first 2^64 - 1.
-uint64_t size_of(const AddressRange& range) {
-  if (range.first.family == Family::v6 &&
-      std::memcmp(range.first.bytes.data(), range.last.bytes.data(), 8) != 0) {
-    return UINT64_MAX;
-  }
-  const uint64_t beyond = low_word(range.last) - low_word(range.first);
-  return beyond == UINT64_MAX ? beyond : beyond + 1;
-}
-
-IpAddress plus(IpAddress address, uint64_t number) {
-  unsigned carry = 0;
-  for (size_t i = address.bits() / 8; i-- > 0; number >>= 8) {
-    const unsigned sum = address.bytes[i] + static_cast<unsigned>(number & 0xff) + carry;
-    address.bytes[i] = static_cast<uint8_t>(sum);
-    carry = sum >> 8;
-  }
-  return address;
-}
-
-// The address of the pool that a number stands for, spread evenly.
-IpAddress pick(const std::vector<AddressRange>& pool, uint64_t number) {
-  uint64_t total = 0;
-  for (const AddressRange& range : pool) {
-    const uint64_t size = size_of(range);
-    total = total > UINT64_MAX - size ? UINT64_MAX : total + size;
-  }
-  number %= total;
-  for (const AddressRange& range : pool) {
-    const uint64_t size = size_of(range);
-    if (number < size) {
-      return plus(range.first, number);
-    }
-    number -= size;
-  }
-  return pool.back().last;
+bool is_before_rules(const NatRule& rule) {
+  return rule.kind == NatKind::dnat || (rule.kind == NatKind::none && !rule.way_out.asks());
 }
 
 // The same for all flows of this source: what it talks to sees one address (RFC 4787, REQ-2).
@@ -90,9 +30,16 @@ bool has_ports(const FlowTuple& tuple) {
 void tell_trace(Context& context, const Run& run, uint32_t rule, bool before,
                 const IpAddress& address, uint16_t port) {
   if (Trace* trace = context.trace_of(run); trace != nullptr) {
-    trace->add(TraceStep::What::nat, rule, before ? 1 : 0, port);
-    trace->steps[std::min<size_t>(trace->count, Trace::kStepsMax) - 1].address = address;
+    trace->add_nat(rule, before, address, port);
   }
+}
+
+// Of a rule that is not paired: by the whole flow, or where one end is to keep its outer one, by that end.
+uint64_t number_of_flow(const FlowTuple& original, bool by_end) {
+  const uint64_t end = mix64(number_of_source(original) ^ uint16_t{original.source_port});
+  return by_end ? end
+                : mix64(mix64(mix64(end ^ original.word(16)) ^ original.word(24)) ^
+                        original.word(FlowTuple::kBytes - 8));
 }
 
 // The tuple it has now, as it leaves.
@@ -126,6 +73,10 @@ DropReason reason_of(FlowInsert result) {
   }
 }
 
+bool translates_source(const NatRule& rule) {
+  return rule.kind == NatKind::masquerade || rule.kind == NatKind::snat;
+}
+
 // One run that is to become a flow.
 class Beginning {
  public:
@@ -142,29 +93,19 @@ class Beginning {
 
   void work() {
     const WayOut way = way_out_of(context_, run_);
-    const RuleKey key = classify(context_, run_);
-    const uint32_t number = find_rule(policy_.nat, key, run_.mark, &way);
+    const uint32_t number =
+        run_.is_hairpin ? run_.dnat_rule
+                        : find_source_rule(policy_.nat, classify(context_, run_), run_.mark, way);
     const FlowTuple out = leaving(run_, fresh_.original);
-    if (number == kNoRule || policy_.nat.rules[number].kind == NatKind::none) {
-      if (number != kNoRule) {
+    if (number == kNoRule || !translates_source(policy_.nat.rules[number])) {
+      if (number != kNoRule && policy_.nat.rules[number].kind == NatKind::none) {
         tell_trace(context_, run_, number, false, {}, 0);
       }
       as_it_is(out);
       return;
     }
     fresh_.snat_rule = static_cast<uint16_t>(number);
-    const NatRule& rule = policy_.nat.rules[number];
-    const IpAddress source = rule.kind == NatKind::masquerade
-                                 ? masquerade_address()
-                                 : pick(rule.pool, number_of_source(fresh_.original));
-    if (source.family != run_.family) {
-      if (Trace* trace = context_.trace_of(run_); trace != nullptr) {
-        trace->add(TraceStep::What::nat, number, 0, 0, 1);
-      }
-      context_.discard(run_, DropReason::nat_no_address);
-      return;
-    }
-    with_source(rule, number, out, source);
+    with_rule(policy_.nat.rules[number], out);
   }
 
  private:
@@ -192,6 +133,8 @@ class Beginning {
     if (fresh_.snat_rule == kNoNatRule) {
       run_.translated = true;
     } else {
+      tell_source(run_.family == Family::v4 ? IpAddress::v4(out.source) : IpAddress::v6(out.source),
+                  out.source_port);
       write_source(context_, run_, out);
     }
   }
@@ -239,55 +182,183 @@ class Beginning {
         }
         return;
       default:
-        context_.discard(run_, reason_of(result));
+        refuse(reason_of(result));
         return;
     }
   }
 
-  void with_source(const NatRule& rule, uint32_t number, FlowTuple out, const IpAddress& source) {
-    std::memcpy(out.source, source.bytes.data(), sizeof(out.source));
-    const be16 own = out.source_port;
-    tell_trace(context_, run_, number, false, source, has_ports(out) ? uint16_t{own} : 0);
-    if (context_.dry) {
+  // The address that it shall have outside, at the n-th try.
+  IpAddress source_of(const NatRule& rule, unsigned n) const {
+    const FlowTuple& original = fresh_.original;
+    if (run_.is_hairpin) {
+      return run_.family == Family::v4 ? IpAddress::v4(original.destination)
+                                       : IpAddress::v6(original.destination);
+    }
+    if (rule.kind == NatKind::masquerade) {
+      return masquerade_address();
+    }
+    return pick(rule.pool, rule.paired ? number_of_source(original)
+                                       : number_of_flow(original, rule.endpoint_independent) + n);
+  }
+
+  void with_rule(const NatRule& rule, FlowTuple out) {
+    const bool one = run_.is_hairpin || rule.kind == NatKind::masquerade || rule.paired;
+    const unsigned tries = one ? 1 : kAddressTries;
+    if (source_of(rule, 0).family != run_.family) {
+      if (Trace* trace = context_.trace_of(run_); trace != nullptr) {
+        trace->add(TraceStep::What::nat, fresh_.snat_rule, 0, 0, 1);
+      }
+      context_.discard(run_, DropReason::nat_no_address);
       return;
     }
-    if (!has_ports(out)) {
-      conclude(insert(out), DropReason::nat_no_port);
+    if (context_.dry) {
+      tell_source(source_of(rule, 0), out.source_port);
       return;
+    }
+    const bool is_mapped = rule.endpoint_independent && has_ports(out);
+    for (unsigned n = 0; is_mapped && n < tries; ++n) {
+      std::memcpy(out.source, source_of(rule, n).bytes.data(), sizeof(out.source));
+      if (as_mapped(out)) {
+        return;
+      }
+    }
+    for (unsigned n = 0; n < tries; ++n) {
+      std::memcpy(out.source, source_of(rule, n).bytes.data(), sizeof(out.source));
+      if (is_mapped ? with_new_mapping(rule, out) : with_source(rule, out)) {
+        return;
+      }
+    }
+    refuse(DropReason::nat_no_port);
+  }
+
+  // There is no room for it, and its sender is told (RFC 5508, REQ-8); but not who has had his share.
+  void refuse(DropReason reason) {
+    if (reason == DropReason::nat_no_port || reason == DropReason::flow_table_full) {
+      tell(context_, run_, IcmpError::prohibited);
+    }
+    context_.discard(run_, reason);
+  }
+
+  static void set_source_port(FlowTuple& out, be16 port) {
+    out.source_port = port;
+    if (is_icmp(out.protocol)) {
+      out.destination_port = port;  // an id is both
+    }
+  }
+
+  PortBlocks& ports_of(const NatRule& rule) const {
+    return *policy_.nat.ports[context_.worker][run_.to == nullptr ? rule.host_ports : rule.ports];
+  }
+
+  // False: every port that was tried is taken.
+  bool with_source(const NatRule& rule, FlowTuple out) {
+    if (!has_ports(out)) {
+      return conclude(insert(out));
     }
     FlowTuple towards = out;
-    towards.source_port = be16{0};
-    if (is_icmp(out.protocol)) {
-      towards.destination_port = be16{0};
-    }
-    PortBlocks& ports =
-        *policy_.nat.ports[context_.worker][run_.to == nullptr ? rule.host_ports : rule.ports];
-    PortSearch search = ports.search(flows_.hash(towards), own, out.protocol == kProtocolUdp);
+    set_source_port(towards, be16{0});
+    const MappingTable& mappings = flows_.mappings();
+    PortBlocks& ports = ports_of(rule);
+    PortSearch search =
+        ports.search(flows_.hash(towards), out.source_port, out.protocol == kProtocolUdp);
     while (const auto port = search.next()) {
-      out.source_port = be16{*port};
-      if (is_icmp(out.protocol)) {
-        out.destination_port = out.source_port;  // an id is both
+      set_source_port(out, be16{*port});
+      if (mappings.size() > 0 && mappings.find_outer(out.reversed(0)).has_value()) {
+        continue;
       }
       const FlowInsert result = insert(out);
       if (result != FlowInsert::reply_taken) {
         ports.found(search);
-        conclude(result, DropReason::flow_clash);
-        return;
+        return conclude(result);
       }
     }
     static_cast<void>(ports.failed(search));
-    context_.discard(run_, DropReason::nat_no_port);
+    return false;
   }
 
-  void conclude(FlowInsert result, DropReason when_taken) {
-    if (result == FlowInsert::done) {
-      return;
+  // By the mapping that its end has already. False: it has none with this address.
+  bool as_mapped(FlowTuple out) {
+    const MappedEnd end = MappedEnd::make(fresh_.original, out.source);
+    const auto port = flows_.mappings().join(end);
+    if (!port.has_value()) {
+      return false;
     }
-    if (result == FlowInsert::original_taken) {
-      adopt();
-      return;
+    set_source_port(out, *port);
+    if (!with_share(end, out)) {
+      context_.discard(run_, DropReason::flow_clash);  // another port would be another end
     }
-    context_.discard(run_, result == FlowInsert::reply_taken ? when_taken : reason_of(result));
+    return true;
+  }
+
+  // False: every port that was tried is another end's.
+  bool with_new_mapping(const NatRule& rule, FlowTuple out) {
+    MappingTable& mappings = flows_.mappings();
+    const MappedEnd end = MappedEnd::make(fresh_.original, out.source);
+    const MappingTable::Origin origin = origin_here();
+    FlowTuple anywhere = end.key;
+    anywhere.source_port = be16{0};
+    std::memset(anywhere.source, 0, sizeof(anywhere.source));
+    PortBlocks& ports = ports_of(rule);
+    PortSearch search =
+        ports.search(flows_.hash(anywhere), out.source_port, out.protocol == kProtocolUdp);
+    while (const auto port = search.next()) {
+      const MappingTable::Claim claim = mappings.claim(end, be16{*port}, origin);
+      if (claim.result == MappingTable::Claimed::taken) {
+        continue;
+      }
+      if (claim.result == MappingTable::Claimed::full) {
+        refuse(DropReason::flow_table_full);
+        return true;
+      }
+      set_source_port(out, claim.port);
+      if (with_share(end, out)) {
+        ports.found(search);
+        return true;
+      }
+      // Another rule's flow has this tuple.
+    }
+    static_cast<void>(ports.failed(search));
+    return false;
+  }
+
+  // A share of its mapping goes to the flow, or back. False: the tuple is taken.
+  bool with_share(const MappedEnd& end, const FlowTuple& out) {
+    fresh_.is_mapped = true;
+    const FlowInsert result = insert(out);
+    if (result != FlowInsert::done) {
+      flows_.mappings().leave(end);
+    }
+    return conclude(result);
+  }
+
+  MappingTable::Origin origin_here() const {
+    if (run_.is_hairpin) {  // the outside is where it is for the other one
+      if (const auto inner = flows_.mappings().find_outer(fresh_.original); inner.has_value()) {
+        return inner->origin;
+      }
+    }
+    return {fresh_.snat_rule,
+            run_.to == nullptr ? PeerTags::kNone : run_.to->tag.load(std::memory_order_relaxed)};
+  }
+
+  void tell_source(const IpAddress& source, be16 port) const {
+    tell_trace(context_, run_, fresh_.snat_rule, false, source, uint16_t{port});
+  }
+
+  // False: the tuple of its answers is taken.
+  bool conclude(FlowInsert result) {
+    switch (result) {
+      case FlowInsert::done:
+        return true;
+      case FlowInsert::reply_taken:
+        return false;
+      case FlowInsert::original_taken:
+        adopt();
+        return true;
+      default:
+        refuse(reason_of(result));
+        return true;
+    }
   }
 
   Context& context_;
@@ -297,6 +368,12 @@ class Beginning {
   NewFlow fresh_;
 };
 
+// Translated both ways by one rule: no rule of a file does that.
+bool is_hairpin(const FlowTable& flows, uint32_t flow) {
+  const FlowInfo info = flows.info(flow);
+  return info.snat_rule != kNoNatRule && info.snat_rule == info.dnat_rule;
+}
+
 // Does the flow leave as it did when it was made? Else its answers would not find it, or its source would not be that of where
 // it goes now.
 bool fits(const Context& context, const FlowTable& flows, FlowRef ref, const Run& run) {
@@ -304,7 +381,7 @@ bool fits(const Context& context, const FlowTable& flows, FlowRef ref, const Run
   if (answer.zone() != (run.to != nullptr ? kZoneTunnel : kZoneHost)) {
     return false;
   }
-  if (run.to == nullptr || !flows.is_translated(ref.flow())) {
+  if (run.to == nullptr || !flows.is_translated(ref.flow()) || is_hairpin(flows, ref.flow())) {
     return true;
   }
   const auto is_of = [&](const TunnelView& view) {
@@ -323,6 +400,9 @@ void settle(Context& context, const Policy& policy, Run& run) {
   FlowTable& flows = *policy.flows;
   const FlowRef ref = flow_of(run);
   if (!fits(context, flows, ref, run)) {
+    const uint16_t dnat_rule = flows.info(ref.flow()).dnat_rule;
+    run.dnat_rule = dnat_rule == kNoNatRule ? UINT16_MAX : dnat_rule;
+    run.is_hairpin = is_hairpin(flows, ref.flow());
     if (!context.dry) {
       flows.remove(ref.flow());
     }
@@ -333,6 +413,7 @@ void settle(Context& context, const Policy& policy, Run& run) {
   }
   if (!context.dry) {
     flows.set_verdict(ref, {static_cast<uint32_t>(context.snapshot->epoch), run.exit, run.rule});
+    flows.set_mark(ref.flow(), run.mark);
   }
   if (flows.is_translated(ref.flow())) {
     const FlowTuple& answer = flows.opposite_tuple(ref);
@@ -346,12 +427,62 @@ void settle(Context& context, const Policy& policy, Run& run) {
   run.translated = true;
 }
 
+// Is it an insider's word to the outer end of another's mapping? See nat.h.
+bool is_for_insider(const Context& context, const Policy& policy, const RuleKey& key,
+                    const Run& run, const MappingTable::Origin& origin) {
+  if (origin.rule >= policy.nat.rules.size()) {
+    return false;  // there are other rules since
+  }
+  const NatRule& rule = policy.nat.rules[origin.rule];
+  const uint32_t tag =
+      run.from == nullptr ? PeerTags::kNone : run.from->tag.load(std::memory_order_relaxed);
+  const bool is_way_out = rule.way_out.names(iif_number(context.number, run.from == nullptr));
+  return rule.endpoint_independent && tag != origin.towards && !is_way_out &&
+         first_rule(policy.nat.table.get(), key, 0,
+                    [&](uint32_t each) { return each == origin.rule; }) != kNoRule;
+}
+
+// Hairpinning (RFC 4787, REQ-9): the outer end that it is sent to is another insider's.
+void turn_back(Context& context, const Policy& policy, const RuleKey& key, Run& run) {
+  const MappingTable& mappings = policy.flows->mappings();
+  const FlowTuple& tuple = context.tuples[run.tuple];
+  if (mappings.size() == 0 || !has_ports(tuple) || is_icmp(tuple.protocol)) {
+    return;
+  }
+  const auto inner = mappings.find_outer(tuple);
+  if (!inner.has_value() || !is_for_insider(context, policy, key, run, inner->origin)) {
+    return;
+  }
+  const Ends ends = ends_of(run);
+  if (rewrite(run, {nullptr, inner->address, ends.source_port, inner->port}) != Rewritten::done) {
+    context.discard(run, DropReason::nat_unable);
+    return;
+  }
+  run.dnat_rule = inner->origin.rule;
+  run.is_hairpin = true;
+  tell_trace(
+      context, run, run.dnat_rule, true,
+      run.family == Family::v4 ? IpAddress::v4(inner->address) : IpAddress::v6(inner->address),
+      inner->port);
+}
+
 }  // namespace
+
+uint32_t find_source_rule(const Nat& nat, const RuleKey& key, uint32_t mark, const WayOut& way) {
+  return first_rule(nat.table.get(), key, mark, [&](uint32_t number) {
+    const NatRule& rule = nat.rules[number];
+    return rule.kind != NatKind::dnat && rule.way_out.matches(way) &&
+           (rule.kind != NatKind::nptv6 || (!key.v4 && rule.prefixes->is_inside(key.source)));
+  });
+}
 
 void translate_destination(Context& context, const Policy& policy, Run& run) {
   const RuleKey key = classify(context, run);
-  const uint32_t number = find_rule(policy.nat, key, 0, nullptr);
+  const uint32_t number = first_rule(policy.nat.table.get(), key, 0, [&](uint32_t each) {
+    return is_before_rules(policy.nat.rules[each]);
+  });
   if (number == kNoRule) {
+    turn_back(context, policy, key, run);
     return;
   }
   run.dnat_rule = static_cast<uint16_t>(number);

@@ -95,8 +95,8 @@ uint32_t follow_table(const Policy& policy, const RuleAction& action, const Rule
   return suppressed ? kNoExit : answer.exit;
 }
 
-// One run's way through the rules.
-Decision decide(Context& context, const Policy& policy, const Run& run, const RuleKey& key,
+// One run's way through the rules; null: of a packet that is not there, and not counted.
+Decision decide(Context& context, const Policy& policy, const Run* run, const RuleKey& key,
                 Walked& walked, Trace* trace) {
   walked.count = 0;
   if (policy.rules == nullptr) {
@@ -113,7 +113,9 @@ Decision decide(Context& context, const Policy& policy, const Run& run, const Ru
     }
     from = rule + 1;
     const RuleAction& action = policy.actions[rule];
-    count_hit(context, counters, rule, run);
+    if (run != nullptr) {
+      count_hit(context, counters, rule, *run);
+    }
     walked.add(rule);
     if (trace != nullptr) {
       trace->add(TraceStep::What::rule, rule);
@@ -211,6 +213,11 @@ bool take_probe_answer(Context& context, const Policy& policy, Run& run) {
 }  // namespace
 
 void Policy::finish() {
+  for (uint32_t i = 0; i < nat.rules.size(); ++i) {
+    if (nat.rules[i].kind == NatKind::nptv6) {
+      nat.prefix_rules.push_back(i);
+    }
+  }
   alive = std::make_unique<std::atomic<bool>[]>(exits.size());
   for (size_t i = 0; i < exits.size(); ++i) {
     alive[i].store(true, std::memory_order_relaxed);
@@ -220,6 +227,12 @@ void Policy::finish() {
     rule_counters.push_back(std::make_unique<PolicyCounter[]>(actions.size()));
     exit_counters.push_back(std::make_unique<PolicyCounter[]>(exits.size()));
   }
+}
+
+PolicyAnswer ask_policy(Context& context, const Policy& policy, const RuleKey& key) {
+  Walked walked;
+  const Decision decision = decide(context, policy, nullptr, key, walked, nullptr);
+  return {decision.kind, decision.exit};
 }
 
 void policy(Context& context) {
@@ -253,7 +266,7 @@ void policy(Context& context) {
         count_hit(context, policy.rule_counters[context.worker].get(), walked.rules[step], run);
       }
     } else {
-      decision = decide(context, policy, run, key, walked, trace);
+      decision = decide(context, policy, &run, key, walked, trace);
       exit = decision.kind == RuleAction::Kind::exit
                  ? resolve(context, policy, decision.exit, key, trace)
                  : kNoExit;

@@ -24,6 +24,7 @@
 #include "dataplane/path/filter.h"
 #include "dataplane/path/nat.h"
 #include "dataplane/path/peer_tags.h"
+#include "dataplane/path/reverse_path.h"
 #include "dataplane/path/trace.h"
 #include "dataplane/table/affinity_table.h"
 #include "dataplane/table/fragment_table.h"
@@ -119,6 +120,8 @@ struct Policy {
 
   const PeerTags& tags;
   const unsigned workers;
+  uint64_t epoch =
+      0;  // of the first snapshot that has it: what flows remember from before is another's
   std::unique_ptr<RuleTable> rules;        // null: no rules
   std::vector<RuleConditions> conditions;  // by rule: for traces
   std::vector<RuleAction> actions;         // by rule
@@ -133,6 +136,7 @@ struct Policy {
   FragmentTable* fragments = nullptr;  // with flows
   Nat nat;
   Filter filter;
+  ReversePath reverse_path = ReversePath::off;
   // Echo requests that control sends through exits: their answers are for us, and go no further.
   struct Probed {
     Probe probe;
@@ -143,9 +147,16 @@ struct Policy {
   std::unique_ptr<Probed[]> probes;
   size_t probe_count = 0;
 
-  // Makes alive and the counters, for the exits and actions there are. Call once, when they are complete.
+  // Makes alive and the counters, for the exits and actions there are, and finds the nat rules that are looked for. Call once, when they are complete.
   void finish();
 };
+
+// What the rules say of such a packet, with groups as they are; nothing is counted. Kind none: no rule decides.
+struct PolicyAnswer {
+  RuleAction::Kind kind = RuleAction::Kind::none;
+  uint32_t exit = kNoExit;
+};
+PolicyAnswer ask_policy(Context& context, const Policy& policy, const RuleKey& key);
 
 // Decides for every run that has no destination yet. Without a policy, none.
 void policy(Context& context);

@@ -1,12 +1,15 @@
 #include "dataplane/path/route.h"
 
+#include <cstddef>
 #include <cstring>
 
 #include "dataplane/net/checksum.h"
 #include "dataplane/net/headers.h"
+#include "dataplane/net/icmp_inner.h"
+#include "dataplane/net/parse.h"
 #include "dataplane/net/reset.h"
+#include "dataplane/net/rewrite.h"
 #include "dataplane/path/policy.h"
-#include "dataplane/path/track.h"
 #include "dataplane/port.h"
 
 namespace sallyport {
@@ -15,22 +18,13 @@ namespace {
 using wireguard::Peer;
 
 // Private use (RFC 1918), link-local (RFC 3927, 4291), shared for carriers (RFC 6598), unique local (RFC 4193).
-bool is_private(const Run& run) {
-  const uint8_t* to = run.destination();
-  if (run.family == Family::v4) {
+bool is_private(Family family, const uint8_t* to) {
+  if (family == Family::v4) {
     return to[0] == 10 || (to[0] == 172 && (to[1] & 0xf0) == 16) ||
            (to[0] == 192 && to[1] == 168) || (to[0] == 169 && to[1] == 254) ||
            (to[0] == 100 && (to[1] & 0xc0) == 64);
   }
   return (to[0] & 0xfe) == 0xfc || (to[0] == 0xfe && (to[1] & 0xc0) == 0x80);
-}
-
-bool lan_allows(const Exit& exit, const Run& run) {
-  if (exit.lan == LanPolicy::allow || !is_private(run)) {
-    return true;
-  }
-  return exit.lan == LanPolicy::only &&
-         exit.lan_set->contains(run.family == Family::v4, run.destination());
 }
 
 bool is_there(const Context& context, TunnelNumber number) {
@@ -125,7 +119,7 @@ void by_exit(Context& context, const Policy& policy, Run& run) {
       Peer* peer = policy.tags.get(exit.tag);
       if (peer == nullptr) {
         unreachable(context, run, DropReason::exit_gone);
-      } else if (!lan_allows(exit, run)) {
+      } else if (!lan_allows(exit, run.family, run.destination())) {
         if (Trace* trace = context.trace_of(run); trace != nullptr) {
           trace->add(TraceStep::What::lan_denied, run.exit);
         }
@@ -174,8 +168,36 @@ void back(Context& context, const FlowTable& flows, Run& run) {
   to_peer(context, run, peer);
 }
 
+// An answer about a packet as it is here becomes one about the packet as its sender sent it.
+void undo_translation(const Context& context, const Run& run, std::span<uint8_t> answer) {
+  Run back;
+  back.head = answer.data();
+  back.head_bytes = back.bytes = static_cast<uint32_t>(answer.size());
+  if (run.tuple == UINT16_MAX || !parse(back)) {
+    return;
+  }
+  const FlowTuple& sent = context.tuples[run.tuple];
+  const Ends to_sender{sent.destination, sent.source, sent.destination_port, sent.source_port};
+  Quoted quoted;
+  if (find_quoted(back, quoted) != Quote::found) {
+    static_cast<void>(rewrite(back, to_sender));  // it has no options that could forbid it
+  } else {
+    rewrite_quoted(back, quoted,
+                   {sent.source, sent.destination, sent.source_port, sent.destination_port},
+                   to_sender);
+  }
+  if (run.prefix_rule != UINT16_MAX) {
+    const Nptv6& map = *context.snapshot->policy->nat.rules[run.prefix_rule].prefixes;
+    map.to_outside(back.head + offsetof(Ipv6Header, source));
+    if (quoted.packet.head != nullptr) {
+      map.to_outside(quoted.packet.head + offsetof(Ipv6Header, destination));
+    }
+  }
+}
+
 // The packet in `answer` to whoever sent `run`.
 void send_back(Context& context, const Run& run, std::span<uint8_t> answer) {
+  undo_translation(context, run, answer);
   if (run.from != nullptr) {
     Buffer* buffer = context.burst.full() ? nullptr : context.hold_buffer();
     if (buffer == nullptr) {
@@ -201,6 +223,13 @@ void send_back(Context& context, const Run& run, std::span<uint8_t> answer) {
 
 }  // namespace
 
+bool lan_allows(const Exit& exit, Family family, const uint8_t* destination) {
+  if (exit.lan == LanPolicy::allow || !is_private(family, destination)) {
+    return true;
+  }
+  return exit.lan == LanPolicy::only && exit.lan_set->contains(family == Family::v4, destination);
+}
+
 void route(Context& context) {
   const size_t arrived = context.burst.count;  // what is added behind them knows where it goes
   for (size_t i = 0; i < arrived; ++i) {
@@ -225,11 +254,10 @@ void route(Context& context) {
   }
 }
 
-void tell(Context& context, Run& run, IcmpError error, uint32_t mtu) {
-  if (context.dry || !context.icmp_budget.allow(context.now)) {
+void tell(Context& context, const Run& run, IcmpError error, uint32_t mtu) {
+  if (context.dry || run.sealed_for != nullptr || !context.icmp_budget.allow(context.now)) {
     return;
   }
-  as_it_came(context, run);
   uint8_t packet[kIcmpErrorBytesMax];
   const size_t length = icmp_error(error, run, packet, mtu);
   if (length > 0) {
@@ -237,7 +265,7 @@ void tell(Context& context, Run& run, IcmpError error, uint32_t mtu) {
   }
 }
 
-void tell_reset(Context& context, Run& run) {
+void tell_reset(Context& context, const Run& run) {
   if (run.protocol != kProtocolTcp) {
     tell(context, run, IcmpError::prohibited);
     return;
@@ -245,7 +273,6 @@ void tell_reset(Context& context, Run& run) {
   if (context.dry || !context.icmp_budget.allow(context.now)) {
     return;
   }
-  as_it_came(context, run);
   uint8_t packet[kResetBytesMax];
   const size_t length = tcp_reset(run, packet);
   if (length > 0) {

@@ -10,12 +10,18 @@
 
 namespace sallyport {
 
+struct Exit;
+
 void route(Context& context);
+
+// Whether a destination may be reached through the peer of this exit.
+bool lan_allows(const Exit& exit, Family family, const uint8_t* destination);
 
 // Tells the sender of `run` why it is discarded, if ICMP allows it and not too often: the host through the port it came
 // by, a peer through its tunnel, by a run that is added to the burst.
-// What it quotes is the packet as it came, whatever has been translated since: the run is of no use afterwards.
-void tell(Context& context, Run& run, IcmpError error, uint32_t mtu = 0);
-void tell_reset(Context& context, Run& run);  // TCP; for anything else as IcmpError::prohibited
+// What it quotes is the packet as it came, whatever has been translated since. `mtu` is too_big's.
+void tell(Context& context, const Run& run, IcmpError error, uint32_t mtu = 0);
+void tell_reset(Context& context,
+                const Run& run);  // TCP; for anything else as IcmpError::prohibited
 
 }  // namespace sallyport

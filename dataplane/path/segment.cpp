@@ -58,6 +58,9 @@ void SegmentWalk::write_head(uint8_t* out) const {
     checksum = l4 + offsetof(TcpHeader, checksum);
   }
   std::memset(checksum, 0, 2);
+  if (run_.sealed_for != nullptr && run_.family == Family::v4) {
+    return;  // it is authenticated, and RFC 768 lets the sum be left out
+  }
   uint64_t sum = checksum_pseudo(out, run_.family, run_.protocol, packet_bytes - run_.l4_offset);
   sum = checksum_add(sum, l4, run_.head_bytes - run_.l4_offset);
   checksum_store(checksum, checksum_add(sum, payload_, payload_bytes_), udp);

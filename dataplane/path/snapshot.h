@@ -19,6 +19,7 @@ struct Tunnel;
 
 // A tunnel's place in the snapshot, for as long as it lives.
 using TunnelNumber = uint16_t;
+inline constexpr TunnelNumber kNoTunnel = UINT16_MAX;
 
 // What a tunnel makes of the MSS that TCP asks for through it.
 enum class MssMode : uint8_t { clamp, off, fixed };
@@ -33,7 +34,9 @@ struct TunnelView {
   IpAddress address_v4, address_v6;  // of the plain side; unset: none of this family
   std::vector<Port*> plain;          // one a worker, or empty
   std::vector<Port*> outer;          // one a worker, or empty: no sockets
-  Port* handshake = nullptr;         // the handshaker's socket, null with `outer` empty
+  Port* handshake = nullptr;         // the handshaker's, null where there are no sockets
+  TunnelNumber via = kNoTunnel;      // outer datagrams are packets of that tunnel; no `outer` then
+  uint16_t listen_port = 0;          // with via
 
   // Null where there is none, and for whoever is no worker.
   Port* plain_port(unsigned worker) const {
@@ -52,6 +55,7 @@ struct Snapshot {
   std::vector<TunnelView> tunnels;  // by number
   const Policy* policy = nullptr;   // null: each tunnel by itself, exactly WireGuard
   Tap* tap = nullptr;               // null: nobody looks on
+  bool nested = false;              // some tunnel has a via
   IpAddress host_v4, host_v6;       // what the host sends from; unset: not known
 
   const IpAddress& host_address(Family family) const {

@@ -19,9 +19,10 @@ struct TraceStep {
   enum class What : uint8_t {
     flow,  // number: FlowState; a: FlowDirection; b: 1 it is known, 0 it is new; c: 1 its exit is remembered
     nat,  // number: the nat rule; a: 1 asked before the rules (dnat), 0 behind; b: port, 0 none; c: 1 it has no address to give; address: unset: no translation
-    way_back,  // a: tag of the peer the flow came from, 0: the host
-    filter,    // number: the filter; a: 1 it matched, 0 none did
-    rule,      // number: the rule that matched
+    way_back,      // a: tag of the peer the flow came from, 0: the host
+    reverse_path,  // a: 1 passed, 0 not; b: ReversePath
+    filter,        // number: the filter; a: 1 it matched, 0 none did
+    rule,          // number: the rule that matched
     set_entry,  // number: the set; a: 1 the source, 0 the destination; b: length of the entry; c: 1 member, 0 hole
     mark,        // a: the mark from here on
     jump,        // number: the rule the search goes on at
@@ -67,6 +68,10 @@ struct Trace {
       steps[count] = {what, number, a, b, c, {}};
     }
     ++count;
+  }
+  void add_nat(uint32_t rule, bool before, const IpAddress& address, uint16_t port) {
+    add(TraceStep::What::nat, rule, before ? 1 : 0, port);
+    steps[(count < kStepsMax ? count : kStepsMax) - 1].address = address;
   }
 };
 

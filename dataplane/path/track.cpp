@@ -189,6 +189,7 @@ void follow(Context& context, const Policy& policy, Run& run, FlowRef ref) {
       run.decided = true;
       run.exit = verdict.exit;
       run.rule = verdict.rule;
+      run.mark = flows.mark(ref.flow());
     }
   }
   tell_trace(context, run, ref);
@@ -211,15 +212,6 @@ void refuse_unsolicited(Context& context, Run& run) {
 
 Ends translated_ends(const FlowTuple& opposite) {
   return {opposite.destination, opposite.source, opposite.destination_port, opposite.source_port};
-}
-
-void as_it_came(const Context& context, Run& run) {
-  if (run.tuple == UINT16_MAX || run.flow_state == FlowState::related) {
-    return;  // of no flow; or an error, about which there is no other
-  }
-  const FlowTuple& tuple = context.tuples[run.tuple];
-  static_cast<void>(
-      rewrite(run, {tuple.source, tuple.destination, tuple.source_port, tuple.destination_port}));
 }
 
 bool is_of_flow(const Policy& policy, Run& run) {

@@ -31,9 +31,6 @@ void track(Context& context);
 // Is this what the rules said for the flow's last packet, and does it still count?
 bool is_current(const Context& context, const Policy& policy, const FlowVerdict& verdict);
 
-// Takes back what was translated of it, so that its sender knows it again.
-void as_it_came(const Context& context, Run& run);
-
 // Whether a run that nothing was done with yet is of a known flow, or an error about one. Fragments are not.
 bool is_of_flow(const Policy& policy, Run& run);
 

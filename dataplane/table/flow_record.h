@@ -27,6 +27,7 @@ static_assert(sizeof(Line) == 64);
 // Notes of a line: what spares a packet a look at the shared words.
 inline constexpr uint8_t kSettled = 1;   // packets that open and close nothing change no state
 inline constexpr uint8_t kCounting = 2;  // of the reply line: `bytes` counts
+inline constexpr uint8_t kMapped = 4;    // of the original line: it holds a share of a mapping
 
 struct Shared {
   uint32_t peer_tag;

@@ -1,10 +1,6 @@
 #include "dataplane/table/flow_table.h"
 
-#include <sys/random.h>
-
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <mutex>
 
 #include "dataplane/net/headers.h"
@@ -13,6 +9,7 @@ namespace sallyport {
 namespace {
 
 using flow::kCounting;
+using flow::kMapped;
 using flow::kSettled;
 using flow::Line;
 using flow::Shared;
@@ -43,21 +40,6 @@ bool is_due(uint16_t look, uint32_t now) {
   return static_cast<int16_t>(static_cast<uint16_t>(now / kLookUnit) - look) >= 0;
 }
 
-uint64_t fold(uint64_t a, uint64_t b) {
-  __extension__ using Wide = unsigned __int128;
-  const Wide product = Wide{a} * b;
-  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-}
-
-// Every bit of the word into every bit of the hash: a product's low bits know little of a factor's upper ones.
-uint64_t mix(uint64_t word) {
-  word ^= word >> 32;
-  word *= 0x9e3779b97f4a7c15;
-  word ^= word >> 29;
-  word *= 0xbf58476d1ce4e5b9;
-  return word ^ word >> 32;
-}
-
 uint16_t rule_of(const uint8_t (&rules)[3], bool second) {
   return second ? static_cast<uint16_t>(rules[1] >> 4 | rules[2] << 4)
                 : static_cast<uint16_t>(rules[0] | (rules[1] & 15) << 8);
@@ -74,12 +56,8 @@ FlowTable::FlowTable(const Config& config)
       looks_(FlowPool::records_for(capacity_)),
       index_(2 * capacity_, static_cast<uint32_t>(lines_.size())),
       pool_(capacity_),
-      shares_(capacity_, config.owners, lines_) {
-  if (getrandom(secret_, sizeof(secret_), 0) != sizeof(secret_)) {
-    std::fprintf(stderr, "sallyport: flow table: the kernel has no random bytes\n");
-    std::abort();
-  }
-}
+      shares_(capacity_, config.owners, lines_),
+      mappings_(capacity_) {}
 
 size_t FlowTable::memory_bytes() const {
   return sizeof(*this) + lines_.bytes() + shared_.bytes() + looks_.bytes() + index_.bytes() +
@@ -87,12 +65,6 @@ size_t FlowTable::memory_bytes() const {
 }
 
 // ---- finding
-
-uint64_t FlowTable::hash(const FlowTuple& tuple) const {
-  const uint64_t addresses = fold(tuple.word(0) ^ secret_[0], tuple.word(16) ^ secret_[1]) +
-                             fold(tuple.word(8) ^ secret_[2], tuple.word(24) ^ secret_[3]);
-  return mix(fold(addresses ^ secret_[4], tuple.word(FlowTuple::kBytes - 8) ^ secret_[5]));
-}
 
 FlowRef FlowTable::find_hashed(uint64_t hash, const FlowTuple& tuple) const {
   return {index_.find(hash, [&](uint32_t word) { return is(word, tuple); })};
@@ -126,11 +98,6 @@ void FlowTable::find_many(const FlowTuple* tuples, FlowRef* refs, size_t n) cons
 }
 
 // ---- insert and remove
-
-uint64_t FlowTable::source_hash(uint16_t owner, const FlowTuple& original) const {
-  // Of v6 a /64: within it addresses cost nothing.
-  return mix(fold(original.word(0) ^ secret_[1], owner ^ secret_[3]));
-}
 
 bool FlowTable::evict_oldest(uint32_t owner) {
   for (unsigned i = 0; i < kEvictionTries; ++i) {
@@ -183,7 +150,7 @@ Inserted FlowTable::insert(const NewFlow& fresh, Time time) {
   if (fresh.reply == fresh.original || find(fresh.reply)) {
     return {FlowInsert::reply_taken, {}};
   }
-  const uint64_t source = source_hash(fresh.owner, fresh.original);
+  const uint64_t source = hash_.of_source(fresh.owner, fresh.original);
   FlowInsert result = make_room(shares_.enter(fresh.owner, source), fresh.owner);
   const uint32_t flow = result == FlowInsert::done ? pool_.take() : FlowPool::kNone;
   if (flow != FlowPool::kNone) {
@@ -206,7 +173,7 @@ void FlowTable::write(uint32_t flow, const NewFlow& fresh, uint32_t now) {
     line.packets_low.store(0, kRelaxed);
     line.packets_high.store(0, kRelaxed);
     line.last_seen.store(now, kRelaxed);
-    line.notes.store(0, kRelaxed);
+    line.notes.store(i == 0 && fresh.is_mapped ? kMapped : 0, kRelaxed);
     line.tuple = i == 0 ? fresh.original : fresh.reply;
   }
   Shared& shared = shared_[flow];
@@ -289,7 +256,10 @@ bool FlowTable::remove(uint32_t flow, Victim victim) {
     index_.remove(reply, 2 * flow + 1);
   }
   const uint16_t owner = shared_[flow].owner;
-  shares_.leave(owner, source_hash(owner, lines[0].tuple));
+  shares_.leave(owner, hash_.of_source(owner, lines[0].tuple));
+  if ((lines[0].notes.load(kRelaxed) & kMapped) != 0) {
+    mappings_.leave(MappedEnd::make(lines[0].tuple, lines[1].tuple.destination));
+  }
   pool_.retire(flow);
   return true;
 }
@@ -475,6 +445,7 @@ FlowInfo FlowTable::info(uint32_t flow) const {
   info.mark = shared.mark.load(kRelaxed);
   info.snat_rule = rule_of(shared.nat_rules, false);
   info.dnat_rule = rule_of(shared.nat_rules, true);
+  info.verdict = verdict({2 * flow});
   return info;
 }
 

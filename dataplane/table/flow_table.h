@@ -14,9 +14,8 @@
 // period, and until then it answers as it was. Readers take no lock and do no read-modify-write. insert and remove lock the
 // segments of the index that their two tuples hash to, and the list of the flow's owner; so does the first reply of a flow, once.
 //
-// The hash is products of words xor-ed with words of a random secret of each table, folded and mixed. It resists who sends
-// packets and sees none of our secret: no set of tuples collides for more than a negligible part of the secrets. It is no MAC; one who
-// could measure single lookups for long might learn something.
+// Endpoint-independent translations are in a table beside (mapping_table.h): a flow that is_mapped holds a share of its mapping, which
+// is given back when the flow is removed, by whomever.
 //
 // Counters are loaded and stored, not added atomically: two workers that meet on one direction of one flow may lose what one of them
 // adds, nothing else. Packets count to 2^40, bytes to 2^64, both modulo. Times are whole seconds: a flow lives for its
@@ -24,7 +23,7 @@
 // comes by. RFC 4787 and 5382 set the defaults.
 //
 // Bounds: capacity, given at construction. Memory is reserved then, at most 160 bytes a flow all included (at a million of
-// them), and untouched pages are not taken. Who may have how much under pressure, and who gives way: flow_shares.h. A tuple that is its own reply
+// them) but for mappings(), and untouched pages are not taken. Who may have how much under pressure, and who gives way: flow_shares.h. A tuple that is its own reply
 // (a host's word with itself by one port) cannot be a flow.
 #pragma once
 
@@ -35,11 +34,13 @@
 #include "dataplane/base/clock.h"
 #include "dataplane/base/mapped_array.h"
 #include "dataplane/base/rcu.h"
+#include "dataplane/table/flow_hash.h"
 #include "dataplane/table/flow_index.h"
 #include "dataplane/table/flow_pool.h"
 #include "dataplane/table/flow_record.h"
 #include "dataplane/table/flow_shares.h"
 #include "dataplane/table/flow_tuple.h"
+#include "dataplane/table/mapping_table.h"
 #include "dataplane/table/tcp_state.h"
 
 namespace sallyport {
@@ -93,6 +94,8 @@ struct NewFlow {
   uint16_t snat_rule = kNoNatRule;
   uint16_t dnat_rule = kNoNatRule;
   uint8_t tcp_flags = 0;  // of its first packet
+  bool is_mapped =
+      false;  // it holds a share in mappings(), of its original source and its outer address
 };
 
 enum class FlowInsert : uint8_t {
@@ -152,6 +155,7 @@ struct FlowInfo {
   uint32_t mark = 0;
   uint16_t snat_rule = kNoNatRule;
   uint16_t dnat_rule = kNoNatRule;
+  FlowVerdict verdict;  // of the original direction
 };
 
 class FlowTable {
@@ -175,7 +179,7 @@ class FlowTable {
   // The same for n tuples, with their cache misses overlapped.
   void find_many(const FlowTuple* tuples, FlowRef* refs, size_t n) const;
   // A good hash of this table for other uses of a tuple.
-  uint64_t hash(const FlowTuple& tuple) const;
+  uint64_t hash(const FlowTuple& tuple) const { return hash_(tuple); }
 
   Inserted insert(const NewFlow& fresh, Time now);
   bool remove(uint32_t flow) { return remove(flow, Victim::any); }  // false: it is gone already
@@ -216,6 +220,7 @@ class FlowTable {
   size_t capacity() const { return capacity_; }
   size_t memory_bytes() const;  // reserved
   const FlowTimeouts& timeouts() const { return timeouts_; }
+  MappingTable& mappings() { return mappings_; }
 
  private:
   static constexpr uint32_t kFlowsAQuiescence = 1024;
@@ -228,7 +233,6 @@ class FlowTable {
   bool is(uint32_t word, const FlowTuple& tuple) const { return lines_[word].tuple == tuple; }
   FlowRef find_hashed(uint64_t hash, const FlowTuple& tuple) const;
 
-  uint64_t source_hash(uint16_t owner, const FlowTuple& original) const;
   FlowInsert make_room(flow::Shares::Admission admission, uint16_t owner);
   bool evict_oldest(uint32_t owner);
   void write(uint32_t flow, const NewFlow& fresh, uint32_t now);
@@ -252,7 +256,7 @@ class FlowTable {
   const size_t capacity_;
   const bool pick_up_;
   const FlowTimeouts timeouts_;
-  uint64_t secret_[6];
+  const FlowHash hash_;
   MappedArray<flow::Line> lines_;
   MappedArray<flow::Shared> shared_;
   MappedArray<std::atomic<uint16_t>>
@@ -260,6 +264,7 @@ class FlowTable {
   FlowIndex index_;
   FlowPool pool_;
   flow::Shares shares_;
+  MappingTable mappings_;
   alignas(64) std::atomic<uint32_t> sweep_ = 0;  // next record to look at
   std::atomic<uint32_t> swept_at_ = 0;           // seconds
   std::atomic<uint32_t> look_at_all_ = 0;        // records to look at whatever looks_ says

@@ -108,6 +108,7 @@ TEST(ConfigFlows, FlowsHaveTheDefaultsOfTheRfcs) {
   EXPECT_GE(flows.icmp_s, 60u) << "RFC 5508, REQ-2";
   EXPECT_EQ(flows.max, 262144u);
   EXPECT_TRUE(flows.pickup);
+  EXPECT_EQ(flows.reverse_path, Flows::ReversePath::loose);
   EXPECT_TRUE(flows.accept_unmatched);
 }
 
@@ -119,7 +120,7 @@ udp = "30s"
 udp_stream = "2m"
 icmp = 10
 other = "1h"
-reverse_path = "loose"
+reverse_path = "strict"
 pickup = false
 filter_default = "drop"
 )";
@@ -133,7 +134,7 @@ TEST(ConfigFlows, ReadsFlows) {
   EXPECT_EQ(flows.udp_stream_s, 120u);
   EXPECT_EQ(flows.icmp_s, 10u);
   EXPECT_EQ(flows.other_s, 3600u);
-  EXPECT_EQ(flows.reverse_path, Flows::ReversePath::loose);
+  EXPECT_EQ(flows.reverse_path, Flows::ReversePath::strict);
   EXPECT_FALSE(flows.pickup);
   EXPECT_FALSE(flows.accept_unmatched);
 }
@@ -143,7 +144,7 @@ TEST(ConfigFlows, ADiffOfFlows) {
               ElementsAre("flows: max 262144 -> 16777216", "flows: tcp_established 124m -> 7200m",
                           "flows: tcp_transitory 4m -> 30s", "flows: udp 2m -> 30s",
                           "flows: udp_stream 5m -> 2m", "flows: icmp 1m -> 10s",
-                          "flows: other 10m -> 60m", "flows: reverse_path strict -> loose",
+                          "flows: other 10m -> 60m", "flows: reverse_path loose -> strict",
                           "flows: pickup true -> false", "flows: filter_default accept -> drop"));
 }
 

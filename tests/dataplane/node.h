@@ -92,6 +92,15 @@ class Node {
     std::erase_if(added_, [&](const Added& tunnel) { return tunnel.number == number; });
     engine().remove_tunnel(number);
   }
+  // From now on it goes through that one, by this port.
+  void nest(TunnelNumber number, TunnelNumber via, uint16_t port) {
+    engine().set_via(via, port, number);
+    for (Added& tunnel : added_) {
+      if (tunnel.number == number) {
+        tunnel.outer.clear();
+      }
+    }
+  }
   const std::vector<Added>& added() const { return added_; }
   MemoryPort& plain_of(TunnelNumber number, unsigned worker = 0) {
     for (const Added& tunnel : added_) {

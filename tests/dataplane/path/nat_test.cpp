@@ -1,5 +1,4 @@
-// Flows through the line: made, followed both ways, translated, filtered. Two tunnels: peers 1 and 2 on the first, 11 and 12 on
-// the second; 10.0.0.9 is the host, which has 10.9.0.1 in the first tunnel and 10.9.1.1 in the second.
+// Flows through the line: made, followed both ways, translated, filtered.
 #include "dataplane/path/nat.h"
 
 #include <map>
@@ -7,149 +6,12 @@
 #include <set>
 
 #include "dataplane/path/track.h"
-#include "tests/dataplane/path/line.h"
+#include "tests/dataplane/path/nat_line.h"
 
 namespace sallyport::test {
 namespace {
 
-class NatTest : public Line {
- protected:
-  void SetUp() override {
-    Line::SetUp();
-    begin_second();
-    snapshot.tunnels[0].address_v4 = *parse_address("10.9.0.1");
-    snapshot.tunnels[1].address_v4 = *parse_address("10.9.1.1");
-    snapshot.tunnels[0].address_v6 = *parse_address("fd09::1");
-    for (const uint32_t slot : {1u, 2u, 11u, 12u}) {
-      sessions_[slot] = &session(slot);
-    }
-    made_ = std::make_unique<PolicyMaker>(tags, kWorkers);
-    flows_ = std::make_unique<FlowTable>(FlowTable::Config{.capacity = 1024});
-    fragments_ = std::make_unique<FragmentTable>(64, 1);
-  }
-  void TearDown() override {
-    Line::TearDown();
-    in_force.reset();
-  }
-
-  void nat(RuleConditions conditions, NatRule rule) {
-    nat_conditions_.push_back(std::move(conditions));
-    nat_rules_.push_back(std::move(rule));
-  }
-  static NatRule rule_of(NatKind kind, const std::string& first = "",
-                         const std::string& last = "") {
-    NatRule rule;
-    rule.kind = kind;
-    if (!first.empty()) {
-      rule.pool.push_back({*parse_address(first), *parse_address(last.empty() ? first : last)});
-    }
-    return rule;
-  }
-  static NatRule masquerade() { return rule_of(NatKind::masquerade); }
-  static NatRule snat(const std::string& address) { return rule_of(NatKind::snat, address); }
-  static NatRule dnat(const std::string& address, uint16_t port = 0) {
-    NatRule rule = rule_of(NatKind::dnat, address);
-    rule.port_first = rule.port_last = port;
-    return rule;
-  }
-  static FilterRule does(FilterAction action, uint8_t states = 0) {
-    FilterRule rule;
-    rule.action = action;
-    rule.states = states;
-    return rule;
-  }
-  void filter(RuleConditions conditions, FilterRule rule) {
-    filter_conditions_.push_back(std::move(conditions));
-    filter_rules_.push_back(std::move(rule));
-  }
-
-  // Makes the policy and puts it in force. Ports `first_port` to `last_port` are there to choose from.
-  void begin_policy(uint16_t first_port = 1024, uint16_t last_port = 65535) {
-    Policy& policy = made_->policy();
-    policy.flows = flows_.get();
-    policy.fragments = fragments_.get();
-    if (!nat_rules_.empty()) {
-      policy.nat.table = std::move(*RuleTable::build(nat_conditions_));
-      policy.nat.rules = std::move(nat_rules_);
-    }
-    for (unsigned worker = 0; worker < kWorkers; ++worker) {
-      policy.nat.ports.emplace_back().push_back(
-          std::make_unique<PortBlocks>(first_port, last_port, worker, kWorkers, 7));
-    }
-    if (!filter_rules_.empty()) {
-      policy.filter.table = std::move(*RuleTable::build(filter_conditions_));
-      policy.filter.rules = std::move(filter_rules_);
-    }
-    put_in_force(*made_);
-  }
-  void again() {
-    made_ = std::make_unique<PolicyMaker>(tags, kWorkers);
-    nat_conditions_.clear();
-    filter_conditions_.clear();
-    ++snapshot.epoch;
-  }
-
-  void from_peer(uint32_t slot, const Bytes& packet) {
-    from_network(*sessions_.at(slot), counter_[slot]++, packet);
-  }
-  std::vector<Bytes> at_peer(uint32_t slot) { return arrived_at(*sessions_.at(slot)); }
-  void forget() {
-    for (RecordingPort* port : {&plain, &outer, &second_plain, &second_outer}) {
-      port->sent.clear();
-    }
-  }
-
-  static Bytes udp(const std::string& from, uint16_t sport, const std::string& to, uint16_t dport) {
-    Packet packet = words(parse_address(from)->family, kProtocolUdp, 40);
-    packet.source_port = sport;
-    packet.destination_port = dport;
-    return between(from, to, packet);
-  }
-  static Bytes tcp(const std::string& from, uint16_t sport, const std::string& to, uint16_t dport,
-                   uint8_t flags) {
-    Packet packet = words(parse_address(from)->family, kProtocolTcp, 0);
-    packet.source_port = sport;
-    packet.destination_port = dport;
-    packet.flags = flags;
-    return between(from, to, packet);
-  }
-  // "source:port > destination:port", with a mark where a checksum is wrong.
-  static std::string ends(Bytes packet) {
-    sallyport::Run run;
-    run.head = packet.data();
-    run.head_bytes = run.bytes = static_cast<uint32_t>(packet.size());
-    EXPECT_TRUE(parse(run));
-    const Ends ends = ends_of(run);
-    const auto text = [&](const uint8_t* address, be16 port) {
-      return to_text(run.family == Family::v4 ? IpAddress::v4(address) : IpAddress::v6(address)) +
-             ":" + std::to_string(uint16_t{port});
-    };
-    return text(ends.source, ends.source_port) + " > " +
-           text(ends.destination, ends.destination_port) +
-           (checksums_right(packet) ? "" : " damaged");
-  }
-  static bool checksums_right(const Bytes& packet) {
-    const bool v4 = packet[0] >> 4 == 4;
-    const size_t ip_bytes = v4 ? 20 : 40;
-    const size_t rest = packet.size() - ip_bytes;
-    const uint32_t pseudo = naive_sum(packet.data() + (v4 ? 12 : 8), v4 ? 8 : 32,
-                                      static_cast<uint32_t>(rest + packet[v4 ? 9 : 6]));
-    return (!v4 || naive_sum(packet.data(), ip_bytes) == 0xffff) &&
-           naive_sum(packet.data() + ip_bytes, rest, pseudo) == 0xffff;
-  }
-  static std::string only(const std::vector<Bytes>& packets) {
-    return packets.size() == 1 ? ends(packets[0]) : std::to_string(packets.size()) + " packets";
-  }
-
-  std::map<uint32_t, wireguard::Keypair*> sessions_;
-  std::map<uint32_t, uint64_t> counter_;
-  std::unique_ptr<PolicyMaker> made_;
-  std::unique_ptr<FlowTable> flows_;
-  std::unique_ptr<FragmentTable> fragments_;
-  std::vector<RuleConditions> nat_conditions_, filter_conditions_;
-  std::vector<NatRule> nat_rules_;
-  std::vector<FilterRule> filter_rules_;
-};
+using NatTest = NatLine;
 
 TEST_F(NatTest, WithoutRulesAFlowIsKeptAndNothingChanges) {
   made_->rule(all(), use_exit(made_->peer(tag(12))));
@@ -354,6 +216,139 @@ TEST_F(NatTest, FiltersByStateAndWayOut) {
   EXPECT_EQ(dropped(DropReason::filter_reject), 1u);
   EXPECT_EQ(at_peer(1).size(), 2u) << "who is told";
   EXPECT_EQ(flows_->size(), 1u) << "what may not pass makes no flow";
+}
+
+TEST_F(NatTest, FlowsThatAreNotPairedAreSpread) {
+  made_->rule(all(), use_exit(made_->peer(tag(12))));
+  NatRule rule = rule_of(NatKind::snat, "203.0.113.1", "203.0.113.4");
+  rule.paired = false;
+  nat(all(), rule);
+  begin_policy();
+  std::set<std::string> addresses;
+  for (uint16_t port = 1; port <= 64; ++port) {
+    forget();
+    from_host(Packets{udp("192.168.1.7", 5000, "198.51.100.1", port)});
+    const std::string is = only(at_peer(12));
+    addresses.insert(is.substr(0, is.find(':')));
+  }
+  EXPECT_EQ(addresses.size(), 4u);
+}
+
+TEST_F(NatTest, FlowsThatAreNotPairedGoOnToTheNextAddress) {
+  made_->rule(all(), use_exit(made_->peer(tag(12))));
+  NatRule rule = rule_of(NatKind::snat, "203.0.113.1", "203.0.113.4");
+  rule.paired = false;
+  nat(all(), rule);
+  begin_policy(40000, 40000);
+  std::set<std::string> seen;
+  for (int i = 1; i <= 5; ++i) {
+    forget();
+    from_host(Packets{udp("192.168.1." + std::to_string(i), 5000, "198.51.100.1", 53)});
+    seen.insert(only(at_peer(12)));
+  }
+  EXPECT_EQ(seen.size(), 5u) << "four addresses with a port each, and one that gets none";
+  EXPECT_EQ(dropped(DropReason::nat_no_port), 1u);
+}
+
+TEST_F(NatTest, AnEndThatIsNotPairedHasOneOuterEnd) {
+  made_->rule(all(), use_exit(made_->peer(tag(12))));
+  NatRule rule = independent(rule_of(NatKind::snat, "203.0.113.1", "203.0.113.4"));
+  rule.paired = false;
+  nat(all(), rule);
+  begin_policy();
+  std::set<std::string> ends;
+  for (uint16_t port = 1; port <= 32; ++port) {
+    forget();
+    from_host(Packets{udp("192.168.1.7", 5000, "198.51.100.1", port)});
+    const std::string is = only(at_peer(12));
+    ends.insert(is.substr(0, is.find(' ')));
+  }
+  EXPECT_EQ(ends.size(), 1u);
+}
+
+TEST_F(NatTest, AMappingGoesWithItsLastFlow) {
+  made_->rule(all(), use_exit(made_->peer(tag(12))));
+  nat(all(), independent(masquerade()));
+  begin_policy();
+  from_host(Packets{udp("192.168.1.7", 5000, "198.51.100.1", 53),
+                    udp("192.168.1.7", 5000, "198.51.100.2", 53)});
+  EXPECT_EQ(flows_->size(), 2u);
+  EXPECT_EQ(flows_->mappings().size(), 1u);
+  for (int left = 1; left >= 0; --left) {
+    uint32_t one = FlowRef::kNone;
+    flows_->for_each([&](const FlowInfo& flow) { one = flow.flow; });
+    EXPECT_TRUE(flows_->remove(one));
+    EXPECT_EQ(flows_->mappings().size(), left > 0 ? 1u : 0u);
+  }
+}
+
+TEST_F(NatTest, OtherRulesKeepAwayFromMappings) {
+  made_->rule(all(), use_exit(made_->peer(tag(12))));
+  nat(from("192.168.1.7"), independent(masquerade()));
+  nat(all(), masquerade());
+  begin_policy();
+  from_host(Packets{udp("192.168.1.7", 5000, "198.51.100.1", 53)});
+  forget();
+  from_host(Packets{udp("192.168.1.8", 5000, "198.51.100.2", 53)});
+  const std::string is = only(at_peer(12));
+  EXPECT_FALSE(is.starts_with("10.9.1.1:5000 ")) << is;
+  EXPECT_TRUE(is.starts_with("10.9.1.1:")) << is;
+}
+
+TEST_F(NatTest, ADestinationStaysTranslatedWhenTheFlowBeginsAnew) {
+  const uint32_t one = tag(1), twelve = tag(12);
+  made_->rule(all(), use_exit(made_->peer(twelve)));
+  nat(to("192.0.2.80"), dnat("10.1.0.13"));
+  nat(all(), masquerade());
+  begin_policy();
+  from_host(Packets{udp("192.168.1.7", 5000, "192.0.2.80", 53)});
+  EXPECT_EQ(only(at_peer(12)), "10.9.1.1:5000 > 10.1.0.13:53");
+  auto before = std::move(in_force);
+  again();
+  made_->rule(all(), use_exit(made_->peer(one)));
+  begin_policy();
+  forget();
+  for (int i = 0; i < 2; ++i) {
+    from_host(Packets{udp("192.168.1.7", 5000, "192.0.2.80", 53)});
+  }
+  const auto out = at_peer(1);
+  ASSERT_EQ(out.size(), 2u);
+  EXPECT_EQ(ends(out[0]), "192.168.1.7:5000 > 10.1.0.13:53");
+  EXPECT_EQ(ends(out[1]), ends(out[0]));
+}
+
+TEST_F(NatTest, OurOwnErrorsAreAboutWhatWasSent) {
+  tag(1);
+  made_->rule(to("10.1.0.13"), act(RuleAction::Kind::unreachable));
+  nat(to("192.0.2.80"), dnat("10.1.0.13", 8080));
+  begin_policy();
+  const Bytes sent = tcp("10.0.0.2", 4000, "192.0.2.80", 80, kTcpSyn);
+  from_peer(1, sent);
+  const auto told = at_peer(1);
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(ends(told[0]), "192.0.2.80:0 > 10.0.0.2:0");
+  EXPECT_EQ(ends(quoted(told[0])), ends(sent)) << "not about where it was sent on to";
+}
+
+TEST_F(NatTest, OurOwnResetsAreFromWhereItWasSent) {
+  tag(1);
+  made_->rule(to("10.1.0.13"), act(RuleAction::Kind::reset));
+  nat(to("192.0.2.80"), dnat("10.1.0.13", 8080));
+  begin_policy();
+  from_peer(1, tcp("10.0.0.2", 4000, "192.0.2.80", 80, kTcpSyn));
+  EXPECT_EQ(only(at_peer(1)), "192.0.2.80:80 > 10.0.0.2:4000");
+}
+
+TEST_F(NatTest, AFilterSeesTheMarkOfAKnownFlow) {
+  made_->rule(all(), set_mark(7));
+  made_->rule(all(), use_exit(made_->peer(tag(12))));
+  filter(marked(7, UINT32_MAX), does(FilterAction::accept));
+  made_->policy().filter.accept_unmatched = false;
+  begin_policy();
+  for (int i = 0; i < 2; ++i) {
+    from_host(Packets{udp("192.168.1.7", 5000, "198.51.100.1", 53)});
+  }
+  EXPECT_EQ(at_peer(12).size(), 2u);
 }
 
 TEST_F(NatTest, LaterFragmentsGoWithTheFirst) {
