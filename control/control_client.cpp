@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "control/flow_query.h"
 #include "control/limits.h"
 #include "control/run_gateway.h"
 #include "control/show_text.h"
@@ -156,6 +157,22 @@ int64_t number_in(const Json& result, const char* member) {
   return result.is_object() ? result.value(member, int64_t{0}) : 0;
 }
 
+// A filter that is none is refused here: the daemon would say the same.
+Result<void> add_flow_filter(const std::string& what, const std::vector<std::string>& filter,
+                             Json& request) {
+  if (filter.empty()) {
+    return {};
+  }
+  if (what != "flows") {
+    return fail("only flows take a filter, and '" + filter.front() + "' would be one");
+  }
+  if (auto query = read_flow_query(filter); !query) {
+    return std::unexpected(std::move(query.error()));
+  }
+  request["filter"] = filter;
+  return {};
+}
+
 // Daemons of other versions answer in other ways; none may end this program with a type error.
 template <class Command>
 int guarded(const Command& command) {
@@ -170,11 +187,15 @@ int guarded(const Command& command) {
 
 }  // namespace
 
-int run_show(const std::string& socket, const std::string& what, bool json) {
+int run_show(const std::string& socket, const std::string& what,
+             const std::vector<std::string>& filter, bool json) {
   return guarded([&] {
     const bool overview = what.empty();
-    const auto result = ask_daemon(
-        socket, overview ? Json{{"do", "status"}} : Json{{"do", "show"}, {"what", what}});
+    Json request = overview ? Json{{"do", "status"}} : Json{{"do", "show"}, {"what", what}};
+    if (auto added = add_flow_filter(what, filter, request); !added) {
+      return complain(added.error());
+    }
+    const auto result = ask_daemon(socket, request);
     if (!result) {
       return complain(result.error());
     }
@@ -183,6 +204,22 @@ int run_show(const std::string& socket, const std::string& what, bool json) {
     } else {
       print(show_text(overview ? "status" : what, *result));
     }
+    return 0;
+  });
+}
+
+int run_flush(const std::string& socket, const std::string& what,
+              const std::vector<std::string>& filter) {
+  return guarded([&] {
+    Json request{{"do", "flush"}, {"what", what}};
+    if (auto added = add_flow_filter(what, filter, request); !added) {
+      return complain(added.error());
+    }
+    const auto result = ask_daemon(socket, request);
+    if (!result) {
+      return complain(result.error());
+    }
+    print(std::to_string(number_in(*result, "flushed")) + " flows are forgotten\n");
     return 0;
   });
 }

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "control/control_server.h"
 #include "control/packet_query.h"
@@ -41,7 +42,11 @@ class ControlClient {
 };
 
 // `socket` is --socket's path; empty: control_path().
-int run_show(const std::string& socket, const std::string& what, bool json);
+// `filter`: of flows.
+int run_show(const std::string& socket, const std::string& what,
+             const std::vector<std::string>& filter, bool json);
+int run_flush(const std::string& socket, const std::string& what,
+              const std::vector<std::string>& filter);
 int run_reload(const std::string& socket, std::optional<int64_t> confirm_seconds);
 int run_confirm(const std::string& socket);
 int run_diff(const std::string& socket, const std::string& file);

@@ -199,12 +199,13 @@ Json Words::step(const TraceStep& step) const {
       return step_json(
           "route", "back where its flow came from: " +
                        (step.a == PeerTags::kNone ? "the host" : "peer " + names_.peer(step.a)));
-    case What::reverse_path:
-      return step_json("policy", std::string(static_cast<ReversePath>(step.b) == ReversePath::strict
-                                                 ? "reverse path, strict: "
-                                                 : "reverse path, loose: ") +
-                                     (step.a == 1 ? "what is sent to its source would go there"
-                                                  : "what is sent to its source would not"));
+    case What::reverse_path: {
+      const bool is_strict = static_cast<ReversePath>(step.b) == ReversePath::strict;
+      return step_json("policy",
+                       std::string("reverse path: what is sent to its source would ") +
+                           (is_strict ? (step.a == 1 ? "go to that peer" : "not go to that peer")
+                                      : (step.a == 1 ? "get somewhere" : "get nowhere")));
+    }
     case What::filter:
       return filter(step);
     case What::fit:

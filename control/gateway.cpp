@@ -66,10 +66,12 @@ Gateway::Gateway(boost::asio::io_context& context, unsigned workers,
       monitor_(context, engine_),
       repair_timer_(context),
       look_timer_(context),
-      tap_timer_(context) {
+      tap_timer_(context),
+      sweep_timer_(context) {
   host_nat_.emplace(context_, engine_);
   engine_.run_threads();
   look_after();
+  sweep_flows();
 }
 
 Gateway::~Gateway() {

@@ -24,6 +24,7 @@
 #include "control/config.h"
 #include "control/control_server.h"
 #include "control/exit_monitor.h"
+#include "control/flow_query.h"
 #include "control/gateway_tunnel.h"
 #include "control/host_nat.h"
 #include "control/host_route_query.h"
@@ -53,6 +54,9 @@ class Gateway {
 
   Json status() const;
   ControlResult show(const std::string& what) const;
+  // Of the flows that match a filter's words (flow_query.h).
+  ControlResult show_flows(const std::vector<std::string>& filter) const;
+  ControlResult flush_flows(const std::vector<std::string>& filter);
   ControlResult explain(const PacketQuery& query);
   std::expected<ControlService::Stop, ControlFailure> trace(const PacketQuery& query,
                                                             TraceSink sink);
@@ -78,6 +82,9 @@ class Gateway {
   void repair_later();
   std::vector<IpAddress> endpoints_around() const;
   void look_after();
+  std::expected<FlowFilter, ControlFailure> flow_filter(const std::vector<std::string>& words,
+                                                        const Policy& policy) const;
+  void sweep_flows();
   void poll_tap();
 
   boost::asio::io_context& context_;
@@ -95,7 +102,7 @@ class Gateway {
   std::optional<HostNat> host_nat_;
   Lists lists_;
   std::vector<IpAddress> around_;  // endpoints that are routed around
-  boost::asio::steady_timer repair_timer_, look_timer_, tap_timer_;
+  boost::asio::steady_timer repair_timer_, look_timer_, tap_timer_, sweep_timer_;
   bool repair_waits_ = false;
   std::optional<TraceSink> sink_;
   uint64_t missed_ = 0;

@@ -67,6 +67,10 @@ inline constexpr size_t kNatEntriesMax = 1024;
 inline constexpr size_t kFilterEntriesMax = 4096;
 inline constexpr size_t kNatRangesMax = 64;  // of one rule's addresses
 
+inline constexpr size_t kFlowsShown = 10'000;  // by one `show flows`
+inline constexpr std::chrono::seconds kFlowSweepInterval{1};
+inline constexpr size_t kFlowsSwept = size_t{1} << 18;  // looked at by each sweep
+
 // -- Tunnels within tunnels: each layer needs room in front of a packet.
 inline constexpr size_t kNestingMax = 8;
 

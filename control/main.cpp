@@ -4,7 +4,7 @@
 //   sallyport status [INTERFACE] [--json]
 //   sallyport run --config FILE             the daemon of a configuration file
 //   sallyport check FILE                    is it one?
-//   sallyport diff FILE | reload | confirm | show [WHAT] | explain ... | trace ...     ask or tell that daemon
+//   sallyport diff FILE | reload | confirm | show [WHAT] | flush flows | explain ... | trace ...     ask or tell that daemon
 //
 // An interface that is itself called as a subcommand goes behind two dashes: sallyport -- status.
 #include <CLI/CLI.hpp>
@@ -55,6 +55,7 @@ struct Said {
   std::string file;
   std::string socket;
   std::string what;
+  std::vector<std::string> filter;
   std::optional<int64_t> confirm_seconds;
   uint64_t count = 0;
   bool json = false;
@@ -69,6 +70,12 @@ void add_socket(CLI::App* command, Said& said) {
 
 void add_json(CLI::App* command, Said& said, const char* description = "as JSON") {
   command->add_flag("--json", said.json, description);
+}
+
+void add_filter(CLI::App* command, Said& said) {
+  command->add_option("FILTER", said.filter,
+                      "of flows: from PREFIX, to PREFIX, sport N[-M], dport N[-M], ipproto P, "
+                      "peer NAME, tunnel NAME, exit NAME, state STATE");
 }
 
 void add_packet(CLI::App* command, Said& said) {
@@ -147,14 +154,23 @@ class Commands {
     CLI::App* confirm = add("confirm", "keep what reload --confirm put on trial",
                             [this] { return sallyport::run_confirm(said_.socket); });
     add_socket(confirm, said_);
+
+    CLI::App* flush = add("flush", "forget flows: their next packets begin anew", [this] {
+      return sallyport::run_flush(said_.socket, said_.what, said_.filter);
+    });
+    flush->add_option("WHAT", said_.what, "flows")->required()->check(CLI::IsMember({"flows"}));
+    add_filter(flush, said_);
+    add_socket(flush, said_);
   }
 
   void add_asking() {
-    CLI::App* show =
-        add("show", "what the daemon has: rules, sets, tables, exits, peers, ...",
-            [this] { return sallyport::run_show(said_.socket, said_.what, said_.json); });
+    CLI::App* show = add(
+        "show", "what the daemon has: rules, sets, tables, exits, peers, ...",
+        [this] { return sallyport::run_show(said_.socket, said_.what, said_.filter, said_.json); });
     show->add_option("WHAT", said_.what, "without it: an overview")
-        ->check(CLI::IsMember({"rules", "sets", "tables", "exits", "peers", "drops", "tunnels"}));
+        ->check(CLI::IsMember(
+            {"rules", "sets", "tables", "exits", "peers", "drops", "tunnels", "flows"}));
+    add_filter(show, said_);
     add_json(show, said_);
     add_socket(show, said_);
 

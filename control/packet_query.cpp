@@ -65,18 +65,11 @@ Result<void> take_protocol(const std::string& text, std::optional<uint8_t>& out)
   if (text.empty()) {
     return {};
   }
-  for (const Protocol& known : kProtocols) {
-    if (text == known.name) {
-      out = known.number;
-      return {};
-    }
-  }
-  const auto number = number_in(text, UINT8_MAX);
+  auto number = protocol_number(text);
   if (!number) {
-    return fail("proto '" + text +
-                "' is not known: tcp, udp, icmp, icmpv6, sctp, gre, esp or a number");
+    return std::unexpected(std::move(number.error()));
   }
-  out = static_cast<uint8_t>(*number);
+  out = *number;
   return {};
 }
 
@@ -112,6 +105,20 @@ std::string protocol_name(uint8_t protocol) {
     }
   }
   return std::to_string(protocol);
+}
+
+Result<uint8_t> protocol_number(const std::string& text) {
+  for (const Protocol& known : kProtocols) {
+    if (text == known.name) {
+      return known.number;
+    }
+  }
+  const auto number = number_in(text, UINT8_MAX);
+  if (!number) {
+    return fail("proto '" + text +
+                "' is not known: tcp, udp, icmp, icmpv6, sctp, gre, esp or a number");
+  }
+  return static_cast<uint8_t>(*number);
 }
 
 Result<PacketQuery> read_query(const PacketQueryWords& words) {

@@ -46,5 +46,6 @@ Result<PacketQuery> read_query(const Json& request);
 
 // "tcp", "udp", "icmp", "icmpv6", or the number.
 std::string protocol_name(uint8_t protocol);
+Result<uint8_t> protocol_number(const std::string& text);
 
 }  // namespace sallyport

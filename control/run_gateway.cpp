@@ -99,7 +99,14 @@ class RunningGateway {
       return status;
     }
     if (what == "show") {
-      return gateway_.show(request.at("what"));
+      return request.at("what") == "flows" ? gateway_.show_flows(filter_in(request))
+                                           : gateway_.show(request.at("what"));
+    }
+    if (what == "flush") {
+      if (request.at("what") != "flows") {
+        return control_fail("only flows can be flushed");
+      }
+      return gateway_.flush_flows(filter_in(request));
     }
     if (what == "diff") {
       const config::ReadResult read = config::read_file(request.at("config"));
@@ -128,6 +135,10 @@ class RunningGateway {
       return Json::object();
     }
     return control_fail("'" + what + "' is nothing that can be done here");
+  }
+
+  static std::vector<std::string> filter_in(const Json& request) {
+    return request.value("filter", std::vector<std::string>());
   }
 
   ControlResult reload(const Json& request) {

@@ -1,6 +1,7 @@
 #include "control/show_text.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -218,6 +219,54 @@ std::string drops_text(const Json& drops) {
   return columns.text();
 }
 
+// "10.0.0.5:40000 > 198.51.100.7:443", or "10.0.0.5 > 198.51.100.7 id 7".
+std::string ends_text(const Json& direction) {
+  const auto end = [&](const char* address, const char* port) {
+    const std::string text = word(direction, address), number = word(direction, port);
+    return number.empty() ? text : (text.contains(':') ? "[" + text + "]" : text) + ":" + number;
+  };
+  return end("from", "sport") + " > " + end("to", "dport") +
+         amid(" id ", word(direction, "id"), "");
+}
+
+std::string nat_text(const Json& flow) {
+  std::string text;
+  for (const char* kind : {"dnat", "snat"}) {
+    const Json& rule = member(flow, kind);
+    const std::string name = word(rule, "name"), number = word(rule, "number");
+    if (!number.empty()) {
+      text += (text.empty() ? "" : ", ") + (kind + (" " + (name.empty() ? number : name)));
+    }
+  }
+  return text;
+}
+
+// Two lines a flow: as its first packet came in, and as answers come in.
+std::string flows_text(const Json& result) {
+  Columns columns(
+      {"protocol", "state", "flow", "from", "exit", "nat", ">packets", ">bytes", ">idle", ">left"});
+  const auto numbers = [](const Json& direction) {
+    return std::array{word(direction, "packets"), bytes(direction, "bytes"),
+                      with(word(direction, "idle_s"), " s")};
+  };
+  for (const Json& flow : member(result, "flows")) {
+    const Json& original = member(flow, "original");
+    const Json& reply = member(flow, "reply");
+    const std::string peer = word(flow, "peer");
+    const auto first = numbers(original), second = numbers(reply);
+    columns.row({word(flow, "protocol"), word(flow, "state"), ends_text(original),
+                 peer.empty() ? "host, by " + word(flow, "tunnel") : peer, word(flow, "exit"),
+                 nat_text(flow), first[0], first[1], first[2], with(word(flow, "left_s"), " s")});
+    columns.row({"", "", "  " + ends_text(reply), "", "", "", second[0], second[1], second[2], ""});
+  }
+  const std::string more = word(result, "more");
+  const std::string total = word(result, "total");
+  if (member(result, "flows").empty()) {
+    return total.empty() || total == "0" ? "No flows.\n" : "None of " + total + " flows.\n";
+  }
+  return columns.text() + (more.empty() || more == "0" ? "" : "and " + more + " more\n");
+}
+
 std::string overview_text(const Json& overview) {
   std::string text;
   for (const auto& [name, value] : overview.items()) {
@@ -276,6 +325,9 @@ std::string members_text(const Json& object) {
 std::string show_text(std::string_view what, const Json& result) {
   if (what == "status" && result.is_object()) {
     return overview_text(result);
+  }
+  if (what == "flows" && result.is_object()) {
+    return flows_text(result);
   }
   for (const Kind& kind : kKinds) {
     if (kind.what == what && result.is_array()) {

@@ -22,26 +22,6 @@
 namespace sallyport {
 namespace {
 
-// The thread that steps an engine by hand is a reader too, for as long as it lives.
-struct StepMembership {
-  StepMembership() {
-    rcu_join();
-    rcu_offline();
-  }
-  ~StepMembership() { rcu_leave(); }
-};
-
-thread_local StepMembership step_membership;  // made by the thread's first step
-
-template <class Step>
-auto step_as_reader(Step step) {
-  [[maybe_unused]] StepMembership& membership = step_membership;
-  rcu_online();
-  const auto outcome = step();
-  rcu_offline();
-  return outcome;
-}
-
 std::vector<Port*> pointers(const EngineTunnel::Ports& ports, size_t count) {
   std::vector<Port*> out;
   for (size_t i = 0; i < count; ++i) {
@@ -375,10 +355,22 @@ Result<uint32_t> Engine::tag(const wireguard::PublicKey& key, TunnelNumber numbe
 
 void Engine::set_policy(std::unique_ptr<Policy> policy) {
   auto* old = const_cast<Policy*>(this->policy());
-  inside_->publish([fresh = policy.release()](Snapshot& snapshot) { snapshot.policy = fresh; });
+  inside_->publish([fresh = policy.release()](Snapshot& snapshot) {
+    if (fresh != nullptr) {
+      fresh->epoch = snapshot.epoch;
+    }
+    snapshot.policy = fresh;
+  });
   if (old != nullptr) {
     rcu_delete(old);
   }
+}
+
+size_t Engine::sweep_flows(size_t budget) {
+  FlowTable* flows = policy() == nullptr ? nullptr : policy()->flows;
+  return flows == nullptr
+             ? 0
+             : step_as_reader([&] { return flows->expire(inside_->options.clock(), budget); });
 }
 
 const Policy* Engine::policy() const {

@@ -192,6 +192,10 @@ class Engine {
   // Flows whose answers come to this address go; returns how many.
   size_t forget_flows_to(const IpAddress& address);
 
+  // Flows that have been quiet for too long go, of the next `budget` that are looked at; returns how many went. Workers do it
+  // too, but only while packets come.
+  size_t sweep_flows(size_t budget);
+
   std::optional<PeerBrief> brief(uint32_t tag) const;  // nothing: there is no such peer now
   void want_session(uint32_t tag);  // begins a handshake, unless one has just been tried
   // An IP packet of our own to a peer, by the tunnel and past all policy. False: no such peer, or no room.

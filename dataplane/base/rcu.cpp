@@ -49,7 +49,21 @@ void free_retired(rcu_head* head) {
   delete retired;
 }
 
+struct StepMembership {
+  StepMembership() {
+    rcu_join();
+    rcu_offline();
+  }
+  ~StepMembership() { rcu_leave(); }
+};
+
+thread_local StepMembership step_membership;  // made by the thread's first step
+
 }  // namespace
+
+void rcu_join_for_steps() {
+  [[maybe_unused]] StepMembership& membership = step_membership;
+}
 
 void rcu_join() {
   urcu_qsbr_register_thread();

@@ -7,6 +7,8 @@
 // rcu_retire() after; the deleter runs on liburcu's own thread once every reader has passed a
 // quiescent state. A writer need not be a reader.
 //
+// A thread that reads now and then (control) does it inside step_as_reader().
+//
 // liburcu's barriers are inline assembly, which ThreadSanitizer cannot see; under TSan the same
 // order is declared to it here.
 #pragma once
@@ -29,6 +31,19 @@ void rcu_barrier_all();
 template <class T>
 void rcu_delete(T* object) {
   rcu_retire(object, [](void* raw) { delete static_cast<T*>(raw); });
+}
+
+// This thread is a reader from its first step to its end, and online only during one.
+void rcu_join_for_steps();
+
+// Calls step() as a reader: what it loads from shared structures is good until it returns, or passes a quiescent state.
+template <class Step>
+auto step_as_reader(Step step) {
+  rcu_join_for_steps();
+  rcu_online();
+  const auto outcome = step();
+  rcu_offline();
+  return outcome;
 }
 
 }  // namespace sallyport

@@ -5,6 +5,7 @@
 
 #include "dataplane/net/headers.h"
 #include "dataplane/path/policy.h"
+#include "dataplane/path/prefixes.h"
 #include "dataplane/path/route.h"
 #include "dataplane/path/track.h"
 
@@ -13,26 +14,6 @@ namespace {
 
 // The addresses of a pool that one flow may try, where its rule is not paired.
 constexpr unsigned kAddressTries = 4;
-
-bool is_before_rules(const NatRule& rule) {
-  return rule.kind == NatKind::dnat || (rule.kind == NatKind::none && !rule.way_out.asks());
-}
-
-// The same for all flows of this source: what it talks to sees one address (RFC 4787, REQ-2).
-uint64_t number_of_source(const FlowTuple& original) {
-  return mix64(mix64(original.word(0) + 0x9e3779b97f4a7c15) ^ original.word(8));
-}
-
-bool has_ports(const FlowTuple& tuple) {
-  return tuple.source_port != 0 || tuple.destination_port != 0;
-}
-
-void tell_trace(Context& context, const Run& run, uint32_t rule, bool before,
-                const IpAddress& address, uint16_t port) {
-  if (Trace* trace = context.trace_of(run); trace != nullptr) {
-    trace->add_nat(rule, before, address, port);
-  }
-}
 
 // Of a rule that is not paired: by the whole flow, or where one end is to keep its outer one, by that end.
 uint64_t number_of_flow(const FlowTuple& original, bool by_end) {
@@ -92,14 +73,11 @@ class Beginning {
   }
 
   void work() {
-    const WayOut way = way_out_of(context_, run_);
-    const uint32_t number =
-        run_.is_hairpin ? run_.dnat_rule
-                        : find_source_rule(policy_.nat, classify(context_, run_), run_.mark, way);
+    const uint32_t number = find_rule();
     const FlowTuple out = leaving(run_, fresh_.original);
     if (number == kNoRule || !translates_source(policy_.nat.rules[number])) {
       if (number != kNoRule && policy_.nat.rules[number].kind == NatKind::none) {
-        tell_trace(context_, run_, number, false, {}, 0);
+        tell_nat(context_, run_, number, false, {}, 0);
       }
       as_it_is(out);
       return;
@@ -109,6 +87,18 @@ class Beginning {
   }
 
  private:
+  uint32_t find_rule() const {
+    if (is_between_insiders(policy_, run_)) {
+      return run_.prefix_rule;
+    }
+    if (!run_.is_hairpin) {
+      return find_source_rule(policy_.nat, classify(context_, run_), run_.mark,
+                              way_out_of(context_, run_));
+    }
+    // Of a flow that begins anew, perhaps under other rules.
+    return run_.dnat_rule < policy_.nat.rules.size() ? run_.dnat_rule : kNoRule;
+  }
+
   IpAddress masquerade_address() const {
     return run_.to == nullptr ? context_.snapshot->host_address(run_.family)
                               : context_.view_of(*run_.to).address(run_.family);
@@ -295,6 +285,8 @@ class Beginning {
     MappingTable& mappings = flows_.mappings();
     const MappedEnd end = MappedEnd::make(fresh_.original, out.source);
     const MappingTable::Origin origin = origin_here();
+    const size_t most =
+        ports_of(rule).size() - ports_of(rule).size() / 16;  // the rest is for others
     FlowTuple anywhere = end.key;
     anywhere.source_port = be16{0};
     std::memset(anywhere.source, 0, sizeof(anywhere.source));
@@ -302,9 +294,13 @@ class Beginning {
     PortSearch search =
         ports.search(flows_.hash(anywhere), out.source_port, out.protocol == kProtocolUdp);
     while (const auto port = search.next()) {
-      const MappingTable::Claim claim = mappings.claim(end, be16{*port}, origin);
+      const MappingTable::Claim claim = mappings.claim(end, be16{*port}, origin, most);
       if (claim.result == MappingTable::Claimed::taken) {
         continue;
+      }
+      if (claim.result == MappingTable::Claimed::over_share) {
+        refuse(DropReason::flow_share);
+        return true;
       }
       if (claim.result == MappingTable::Claimed::full) {
         refuse(DropReason::flow_table_full);
@@ -334,15 +330,15 @@ class Beginning {
   MappingTable::Origin origin_here() const {
     if (run_.is_hairpin) {  // the outside is where it is for the other one
       if (const auto inner = flows_.mappings().find_outer(fresh_.original); inner.has_value()) {
-        return inner->origin;
+        return {fresh_.snat_rule, fresh_.owner, inner->origin.towards};
       }
     }
-    return {fresh_.snat_rule,
+    return {fresh_.snat_rule, fresh_.owner,
             run_.to == nullptr ? PeerTags::kNone : run_.to->tag.load(std::memory_order_relaxed)};
   }
 
   void tell_source(const IpAddress& source, be16 port) const {
-    tell_trace(context_, run_, fresh_.snat_rule, false, source, uint16_t{port});
+    tell_nat(context_, run_, fresh_.snat_rule, false, source, uint16_t{port});
   }
 
   // False: the tuple of its answers is taken.
@@ -427,45 +423,6 @@ void settle(Context& context, const Policy& policy, Run& run) {
   run.translated = true;
 }
 
-// Is it an insider's word to the outer end of another's mapping? See nat.h.
-bool is_for_insider(const Context& context, const Policy& policy, const RuleKey& key,
-                    const Run& run, const MappingTable::Origin& origin) {
-  if (origin.rule >= policy.nat.rules.size()) {
-    return false;  // there are other rules since
-  }
-  const NatRule& rule = policy.nat.rules[origin.rule];
-  const uint32_t tag =
-      run.from == nullptr ? PeerTags::kNone : run.from->tag.load(std::memory_order_relaxed);
-  const bool is_way_out = rule.way_out.names(iif_number(context.number, run.from == nullptr));
-  return rule.endpoint_independent && tag != origin.towards && !is_way_out &&
-         first_rule(policy.nat.table.get(), key, 0,
-                    [&](uint32_t each) { return each == origin.rule; }) != kNoRule;
-}
-
-// Hairpinning (RFC 4787, REQ-9): the outer end that it is sent to is another insider's.
-void turn_back(Context& context, const Policy& policy, const RuleKey& key, Run& run) {
-  const MappingTable& mappings = policy.flows->mappings();
-  const FlowTuple& tuple = context.tuples[run.tuple];
-  if (mappings.size() == 0 || !has_ports(tuple) || is_icmp(tuple.protocol)) {
-    return;
-  }
-  const auto inner = mappings.find_outer(tuple);
-  if (!inner.has_value() || !is_for_insider(context, policy, key, run, inner->origin)) {
-    return;
-  }
-  const Ends ends = ends_of(run);
-  if (rewrite(run, {nullptr, inner->address, ends.source_port, inner->port}) != Rewritten::done) {
-    context.discard(run, DropReason::nat_unable);
-    return;
-  }
-  run.dnat_rule = inner->origin.rule;
-  run.is_hairpin = true;
-  tell_trace(
-      context, run, run.dnat_rule, true,
-      run.family == Family::v4 ? IpAddress::v4(inner->address) : IpAddress::v6(inner->address),
-      inner->port);
-}
-
 }  // namespace
 
 uint32_t find_source_rule(const Nat& nat, const RuleKey& key, uint32_t mark, const WayOut& way) {
@@ -474,40 +431,6 @@ uint32_t find_source_rule(const Nat& nat, const RuleKey& key, uint32_t mark, con
     return rule.kind != NatKind::dnat && rule.way_out.matches(way) &&
            (rule.kind != NatKind::nptv6 || (!key.v4 && rule.prefixes->is_inside(key.source)));
   });
-}
-
-void translate_destination(Context& context, const Policy& policy, Run& run) {
-  const RuleKey key = classify(context, run);
-  const uint32_t number = first_rule(policy.nat.table.get(), key, 0, [&](uint32_t each) {
-    return is_before_rules(policy.nat.rules[each]);
-  });
-  if (number == kNoRule) {
-    turn_back(context, policy, key, run);
-    return;
-  }
-  run.dnat_rule = static_cast<uint16_t>(number);
-  const NatRule& rule = policy.nat.rules[number];
-  if (rule.kind == NatKind::none) {
-    tell_trace(context, run, number, true, {}, 0);
-    return;
-  }
-  const IpAddress address = pick(rule.pool, number_of_source(context.tuples[run.tuple]));
-  if (address.family != run.family) {
-    context.discard(run, DropReason::nat_no_address);
-    return;
-  }
-  const Ends ends = ends_of(run);
-  be16 port = ends.destination_port;
-  if (rule.port_first != 0 && key.has_ports) {
-    const bool one = rule.port_first == rule.port_last;
-    port = be16{
-        static_cast<uint16_t>(one ? rule.port_first : rule.port_first + (port - rule.dport_first))};
-  }
-  if (rewrite(run, {nullptr, address.bytes.data(), ends.source_port, port}) != Rewritten::done) {
-    context.discard(run, DropReason::nat_unable);
-    return;
-  }
-  tell_trace(context, run, number, true, address, key.has_ports ? uint16_t{port} : 0);
 }
 
 bool is_translated_source(const Context& context, const Nat& nat, const Run& run) {

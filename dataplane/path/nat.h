@@ -16,7 +16,8 @@
 // A rule that is endpoint_independent gives one inner end one outer end, whomever it talks to (table/mapping_table.h), and what other
 // insiders send to that outer end comes back to it (hairpinning), from their own outer end. Insiders are those whom the rule matches,
 // other than what it leaves by: the peer that the mapping's first flow went to, and all of the rule's oif. Who else sends there is
-// nobody's reply, and gets nowhere (address and port dependent filtering).
+// nobody's reply, and gets nowhere (address and port dependent filtering). One peer, or the host, gets fifteen sixteenths of such a
+// rule's ports at most.
 //
 // Cannot: change ports of SCTP in fragments; keep
 // rules without endpoint_independent, which find the ports of mappings taken, from having had a port before a mapping came to it.
@@ -68,8 +69,19 @@ struct Nat {
   std::vector<uint32_t> prefix_rules;  // those of nptv6: Policy::finish() finds them
 };
 
-// Of the first run of a flow: its destination, by dnat.
-void translate_destination(Context& context, const Policy& policy, Run& run);
+// The same for all flows of this source: what it talks to sees one address (RFC 4787, REQ-2).
+inline uint64_t number_of_source(const FlowTuple& original) {
+  return mix64(mix64(original.word(0) + 0x9e3779b97f4a7c15) ^ original.word(8));
+}
+inline bool has_ports(const FlowTuple& tuple) {
+  return tuple.source_port != 0 || tuple.destination_port != 0;
+}
+inline void tell_nat(Context& context, const Run& run, uint32_t rule, bool before,
+                     const IpAddress& address, uint16_t port) {
+  if (Trace* trace = context.trace_of(run); trace != nullptr) {
+    trace->add_nat(rule, before, address, port);
+  }
+}
 
 // Is the destination one of our translated sources? Then nobody else is behind it.
 bool is_translated_source(const Context& context, const Nat& nat, const Run& run);

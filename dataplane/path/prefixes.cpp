@@ -40,10 +40,13 @@ void tell_trace(Context& context, const Run& run, uint32_t rule, bool inwards,
 }
 
 void inwards(Context& context, const Nat& nat, Run& run) {
+  const uint32_t way_in = iif_number(context.number, run.from == nullptr);
   for (const uint32_t number : nat.prefix_rules) {
     const Nptv6& map = *nat.rules[number].prefixes;
+    const WayOutCondition& way_out = nat.rules[number].way_out;
+    const bool is_from_outside = way_out.oif.values.empty() || way_out.names(way_in);
     uint8_t* destination = destination_of(run.head);
-    if (!map.is_outside(destination)) {
+    if (!map.is_outside(destination) || !(is_from_outside || map.is_inside(run.source()))) {
       continue;
     }
     uint8_t* quoted = quoted_head(run);
@@ -73,9 +76,8 @@ void outwards(Context& context, const Policy& policy, Run& run) {
   if (!is_inside(source) && !quotes_inside) {
     return;
   }
-  // From one insider to another, by the outer address: both have theirs.
   uint32_t number = run.prefix_rule;
-  if (run.prefix_rule == UINT16_MAX || !nat.rules[number].prefixes->is_inside(source)) {
+  if (!is_between_insiders(policy, run)) {
     RuleKey key = classify(context, run);
     if (!is_inside(source)) {
       key.source = destination_of(quoted);  // an error of somebody on the way
@@ -100,6 +102,11 @@ void outwards(Context& context, const Policy& policy, Run& run) {
 }
 
 }  // namespace
+
+bool is_between_insiders(const Policy& policy, const Run& run) {
+  return run.prefix_rule != UINT16_MAX &&
+         policy.nat.rules[run.prefix_rule].prefixes->is_inside(run.source());
+}
 
 void translate_prefixes_in(Context& context) {
   const Policy* policy = context.snapshot->policy;

@@ -6,7 +6,7 @@
 #include "dataplane/net/headers.h"
 #include "dataplane/net/icmp_inner.h"
 #include "dataplane/path/classify.h"
-#include "dataplane/path/nat.h"
+#include "dataplane/path/destination.h"
 #include "dataplane/path/policy.h"
 #include "dataplane/path/route.h"
 #include "dataplane/table/fragment_table.h"
@@ -148,11 +148,20 @@ bool has_origin(const FlowTable& flows, FlowRef ref) {
   return original.zone() == kZoneHost || flows.peer_tag(ref.flow()) != PeerTags::kNone;
 }
 
+// Rules may ask where a packet comes in, and what they said was of who began the flow.
+bool is_from_origin(const Context& context, const FlowTable& flows, FlowRef ref, const Run& run) {
+  const uint32_t tag =
+      run.from == nullptr ? PeerTags::kNone : run.from->tag.load(std::memory_order_relaxed);
+  return ref.direction() == FlowDirection::reply ||
+         (flows.tunnel(ref.flow()) == context.number && flows.peer_tag(ref.flow()) == tag);
+}
+
 FlowSeen look(Context& context, FlowTable& flows, FlowRef ref, const Run& run) {
   if (!context.dry) {
     return flows.note(ref, {run.segments, run.bytes, tcp_flags(run)}, context.now);
   }
-  return flows.info(ref.flow()).is_replied ? FlowSeen::established : FlowSeen::fresh;
+  const bool is_reply = ref.direction() == FlowDirection::reply;
+  return is_reply || flows.info(ref.flow()).is_replied ? FlowSeen::established : FlowSeen::fresh;
 }
 
 void tell_trace(Context& context, Run& run, FlowRef ref) {
@@ -185,7 +194,8 @@ void follow(Context& context, const Policy& policy, Run& run, FlowRef ref) {
   run.is_reply = ref.direction() == FlowDirection::reply && has_origin(flows, ref);
   if (!run.is_reply) {
     const FlowVerdict verdict = flows.verdict(ref);
-    if (is_current(context, policy, verdict) && context.trace_of(run) == nullptr) {
+    if (is_current(context, policy, verdict) && is_from_origin(context, flows, ref, run) &&
+        context.trace_of(run) == nullptr) {
       run.decided = true;
       run.exit = verdict.exit;
       run.rule = verdict.rule;

@@ -57,7 +57,7 @@ FlowTable::FlowTable(const Config& config)
       index_(2 * capacity_, static_cast<uint32_t>(lines_.size())),
       pool_(capacity_),
       shares_(capacity_, config.owners, lines_),
-      mappings_(capacity_) {}
+      mappings_(capacity_, config.owners) {}
 
 size_t FlowTable::memory_bytes() const {
   return sizeof(*this) + lines_.bytes() + shared_.bytes() + looks_.bytes() + index_.bytes() +

@@ -13,14 +13,15 @@ MappedEnd MappedEnd::make(const FlowTuple& original, const uint8_t* outer_addres
   return end;
 }
 
-MappingTable::MappingTable(size_t mappings)
+MappingTable::MappingTable(size_t mappings, unsigned owners)
     : capacity_(static_cast<uint32_t>(std::max<size_t>(mappings, 2))),
       entries_(capacity_),
       inner_(capacity_, capacity_),
-      outer_(capacity_, capacity_) {}
+      outer_(capacity_, capacity_),
+      owned_(std::max(owners, 1u)) {}
 
 size_t MappingTable::memory_bytes() const {
-  return sizeof(*this) + entries_.bytes() + inner_.bytes() + outer_.bytes();
+  return sizeof(*this) + entries_.bytes() + inner_.bytes() + outer_.bytes() + owned_.bytes();
 }
 
 FlowTuple MappingTable::outer_of(const FlowTuple& end, be16 port) {
@@ -53,14 +54,17 @@ std::optional<be16> MappingTable::join(const MappedEnd& end) {
   return entries_[number].port;
 }
 
-MappingTable::Claim MappingTable::claim(const MappedEnd& end, be16 outer_port,
-                                        const Origin& origin) {
+MappingTable::Claim MappingTable::claim(const MappedEnd& end, be16 outer_port, const Origin& origin,
+                                        size_t most) {
   const FlowTuple outer = outer_of(end.key, outer_port);
   const uint64_t inner_hash = hash_(end.key), outer_hash = hash_(outer);
   const std::lock_guard lock(lock_);
   if (const uint32_t number = find_inner(end.key, inner_hash); number != FlowIndex::kNone) {
     ++entries_[number].shares;
     return {Claimed::joined, entries_[number].port};
+  }
+  if (owned_by(origin) >= most) {
+    return {Claimed::over_share};
   }
   if (find_outer(outer, outer_hash) != FlowIndex::kNone) {
     return {Claimed::taken};
@@ -83,6 +87,7 @@ MappingTable::Claim MappingTable::claim(const MappedEnd& end, be16 outer_port,
   }
   fresh_ += free_ == 0 ? 1 : 0;
   free_ = next_free;
+  ++owned_by(origin);
   size_.store(size() + 1, std::memory_order_relaxed);
   return {Claimed::done, outer_port};
 }
@@ -95,6 +100,7 @@ void MappingTable::leave(const MappedEnd& end) {
     return;
   }
   Entry& entry = entries_[number];
+  --owned_by(entry.origin);
   inner_.remove(inner_hash, number);
   outer_.remove(hash_(outer_of(entry.end, entry.port)), number);
   entry.next_free = free_;

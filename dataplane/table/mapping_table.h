@@ -6,7 +6,10 @@
 //
 // A flow holds one share of its mapping: join() or claim() takes it, and whoever removes the flow leaves().
 //
-// Bounds: as many mappings as it was made for, 63 bytes each, reserved at once, taken as they are used.
+// One owner (a number the caller gives: a peer, the host) can be kept from having them all. Owners beyond the number the table was
+// made for share accounts, modulo.
+//
+// Bounds: as many mappings as it was made for, 67 bytes each, reserved at once, taken as they are used.
 // Cannot: know of translations that are none of its own; FlowTable keeps their tuples apart.
 // Threads: any, at once. A lock for all of it, held for some lookups; only flows of such rules come here, when they begin and end.
 #pragma once
@@ -33,21 +36,23 @@ struct MappedEnd {
 
 class MappingTable {
  public:
-  explicit MappingTable(size_t mappings);
+  MappingTable(size_t mappings, unsigned owners);
 
   enum class Claimed : uint8_t {
     done,    // the port is this inner end's now
     joined,  // it has another one: that is the port to use
     taken,   // the port is another inner end's
     full,
+    over_share,  // its owner has as many as it may
   };
   struct Claim {
     Claimed result;
     be16 port{0};
   };
-  // What is kept with a mapping, to be told: by which rule it was made, and towards which peer (0: the host).
+  // What is kept with a mapping: by which rule it was made, towards which peer (0: the host), and whose it is.
   struct Origin {
     uint16_t rule = 0;
+    uint16_t owner = 0;
     uint32_t towards = 0;
   };
   struct Inner {
@@ -58,8 +63,8 @@ class MappingTable {
 
   // The port that this end has already; the caller holds one share more.
   std::optional<be16> join(const MappedEnd& end);
-  // The caller holds a share after `done` and `joined`.
-  Claim claim(const MappedEnd& end, be16 outer_port, const Origin& origin);
+  // The caller holds a share after `done` and `joined`. An owner with `most` mappings gets no further one.
+  Claim claim(const MappedEnd& end, be16 outer_port, const Origin& origin, size_t most);
   void leave(const MappedEnd& end);  // one share less
 
   // Who has this outer end, of that protocol and family.
@@ -77,6 +82,7 @@ class MappingTable {
     uint32_t next_free;  // number + 1
   };
 
+  uint32_t& owned_by(const Origin& origin) const { return owned_[origin.owner % owned_.size()]; }
   static FlowTuple outer_of(const FlowTuple& end, be16 port);
   uint32_t find_inner(const FlowTuple& end, uint64_t hash) const;
   uint32_t find_outer(const FlowTuple& outer, uint64_t hash) const;
@@ -85,6 +91,7 @@ class MappingTable {
   const uint32_t capacity_;
   MappedArray<Entry> entries_;
   FlowIndex inner_, outer_;
+  MappedArray<uint32_t> owned_;  // mappings, by owner
   mutable SpinLock lock_;
   uint32_t free_ = 0;   // number + 1
   uint32_t fresh_ = 0;  // numbers from here on were never used

@@ -72,6 +72,8 @@ class PortBlocks {
   void found(const PortSearch& search);
   PortFailure failed(const PortSearch& search);
 
+  uint32_t size() const { return uint32_t{last_} - first_ + 1; }
+
  private:
   static constexpr size_t kPlaces = 1024;
   // What is known of a destination, by parity asked for: their walks are different ones.
@@ -79,7 +81,6 @@ class PortBlocks {
     uint32_t start = 0, step = 0;  // where the next search goes on, if the last one failed
     uint32_t missed = 0;           // steps since the last success
   };
-  uint32_t size() const { return uint32_t{last_} - first_ + 1; }
   PortSearch::Part part_of(unsigned parity) const;
   uint64_t random();
 

@@ -216,6 +216,10 @@ TEST_F(ExplainSteps, OfFlows) {
   EXPECT_EQ(text(What::way_back, 0, 0), "route: back where its flow came from: the host");
   EXPECT_EQ(text(What::way_back, 0, built_.tag("wg0", "a")),
             "route: back where its flow came from: peer wg0/a");
+  EXPECT_EQ(text(What::reverse_path, 0, 1, static_cast<uint32_t>(ReversePath::strict)),
+            "policy: reverse path: what is sent to its source would go to that peer");
+  EXPECT_EQ(text(What::reverse_path, 0, 0, static_cast<uint32_t>(ReversePath::loose)),
+            "policy: reverse path: what is sent to its source would get nowhere");
   EXPECT_EQ(text(What::filter, 2, 1), "filter: filter 2 matches");
   EXPECT_EQ(text(What::filter, UINT32_MAX, 0), "filter: no filter matches");
 }

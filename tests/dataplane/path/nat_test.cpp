@@ -171,6 +171,20 @@ TEST_F(NatTest, ANewPolicyIsAskedAtTheNextPacket) {
   EXPECT_EQ(flows_->size(), 1u) << "it is the same flow";
 }
 
+TEST_F(NatTest, WhatWasDecidedIsOfWhereItCameIn) {
+  made_->rule(by(0, true), use_exit(made_->peer(tag(12))));
+  made_->rule(by(1, true), use_exit(made_->peer(tag(11))));
+  begin_policy();
+  const Bytes packet = udp("192.168.1.7", 5000, "198.51.100.1", 53);
+  from_host(Packets{packet});
+  context->enter(1);
+  from_host(Packets{packet});
+  context->enter(0);
+  EXPECT_EQ(at_peer(12).size(), 1u);
+  EXPECT_EQ(at_peer(11).size(), 1u) << "the host sends it into the other tunnel now";
+  EXPECT_EQ(flows_->size(), 1u);
+}
+
 TEST_F(NatTest, AMasqueradedFlowBeginsAnewWhenItsTunnelChanges) {
   const uint32_t one = tag(1), twelve = tag(12);
   made_->rule(all(), use_exit(made_->peer(twelve)));
