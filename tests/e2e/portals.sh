@@ -46,6 +46,16 @@ end_capture
 equal "datagrams on the wire, and in the refusal" "$(grep -c '> 203.0.113.1.62000' "${T}/unasked")" 2
 matches "drops" "$(ask b show drops)" unsolicited
 
+tell "show flows has the mapping, and a flushed flow begins anew"
+equal "lana by b" "$(seen_as lana 198.18.0.1 --interface 10.1.0.2)" 203.0.113.1
+flows="$(ask b show flows from 10.1.0.2 ipproto tcp dport 8080)"
+matches "show flows" "${flows}" '10\.1\.0\.2'
+matches "its mapping" "${flows}" '203\.0\.113\.1'
+(("$(ask b show flows --json from 10.1.0.2 | jq '.flows | length')" > 0)) || fail "no flow in JSON"
+ask b flush flows from 10.1.0.2 >/dev/null
+equal "flows after flush" "$(ask b show flows --json from 10.1.0.2 ipproto tcp | jq '.flows | length')" 0
+matches "a filter that is none" "$(ask b show flows from nowhere 2>&1 || true)" 'nowhere'
+
 tell "explain says it"
 text="$(ask b explain --from 10.1.0.2 --to 198.18.0.1 --proto tcp --dport 8080 --peer a)"
 matches "explain" "${text}" 'masquerade: source 203\.0\.113\.1'
