@@ -368,5 +368,49 @@ TEST_F(NatRandom, HoldsForEveryPolicy) {
   }
 }
 
+// A packet in parts (no more than are kept count of), the first one first: put together again, it is the one packet that would have left whole.
+TEST_F(NatRandom, PartsLeaveAsTheWhole) {
+  const unsigned seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  random_.seed(seed);
+  made_->rule(all(), use_exit(made_->peer(tags_[12])));
+  nat(all(), one_in(2) ? independent(masquerade()) : masquerade());
+  begin_policy();
+  for (uint8_t id = 1; id <= 40; ++id) {
+    Packet words = Line::words(Family::v4, kProtocolUdp, 16 + up_to(400));
+    words.source_port = static_cast<uint16_t>(2000 + id);
+    const Bytes whole = between("10.0.0.2", "198.51.100.1", words);
+    std::vector<Bytes> parts;
+    for (size_t at = 20; at < whole.size();) {
+      const size_t end = std::min(whole.size(), at + 48 + 8 * up_to(8));
+      Bytes part(whole.begin(), whole.begin() + 20);
+      part.insert(part.end(), whole.begin() + static_cast<ptrdiff_t>(at),
+                  whole.begin() + static_cast<ptrdiff_t>(end));
+      put16(part, 2, static_cast<uint32_t>(part.size()));
+      part[5] = id;
+      put16(part, 6, static_cast<uint32_t>((end < whole.size() ? 0x2000u : 0u) | (at - 20) / 8));
+      fix_ip_checksum(part);
+      parts.push_back(std::move(part));
+      at = end;
+    }
+    std::shuffle(parts.begin() + 1, parts.end(), random_);
+    Bytes left(whole.size());
+    for (const Bytes& part : parts) {
+      const auto out = send({1, 0}, part);
+      ASSERT_EQ(out.size(), 1u);
+      const Bytes& is = out[0].packet;
+      EXPECT_EQ(naive_sum(is.data(), 20), 0xffff);
+      const size_t at = 20 + 8 * ((is[6] & 0x1fu) << 8 | is[7]);
+      ASSERT_LE(at + is.size() - 20, left.size());
+      std::copy(is.begin() + 20, is.end(), left.begin() + static_cast<ptrdiff_t>(at));
+      std::copy(is.begin(), is.begin() + 20, left.begin());
+    }
+    put16(left, 2, static_cast<uint32_t>(left.size()));
+    put16(left, 6, 0);
+    fix_ip_checksum(left);
+    EXPECT_EQ(ends(left), "10.9.1.1:" + std::to_string(words.source_port) + " > 198.51.100.1:2000");
+  }
+}
+
 }  // namespace
 }  // namespace sallyport::test
