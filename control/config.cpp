@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "control/config_not_yet.h"
 #include "control/config_section.h"
 #include "control/config_text.h"
 #include "control/config_wg_quick.h"
@@ -159,9 +158,7 @@ Result<KeyBytes> load_key(const KeySource& source) {
 ReadResult read_text(std::string_view text, const std::string& file) {
   constexpr std::string_view kWgQuick = ".conf";
   if (!file.ends_with(kWgQuick)) {
-    ReadResult result = read_toml(text, file);
-    not_yet(result.config, result.errors);
-    return result;
+    return read_toml(text, file);
   }
   const std::string_view name = std::string_view(file).substr(file.rfind('/') + 1);
   return read_wg_quick(text, file, std::string(name.substr(0, name.size() - kWgQuick.size())));

@@ -90,7 +90,7 @@ Json Words::nat(const TraceStep& step) const {
       : step.c == 1 ? "there is no address of that family to become"
                     : "stays as it is";
   if (step.number >= names_.nats.size()) {
-    return step_json("nat", becomes);
+    return step_json("nat", "rule " + std::to_string(step.number) + ": " + becomes);
   }
   const config::Nat& nat = names_.nats[step.number];
   return step_json(
@@ -113,8 +113,11 @@ Json Words::fit(const TraceStep& step) const {
 }
 
 Json Words::filter(const TraceStep& step) const {
-  if (step.a == 0 || step.number >= names_.filters.size()) {
+  if (step.a == 0) {
     return step_json("filter", "no filter matches");
+  }
+  if (step.number >= names_.filters.size()) {
+    return step_json("filter", "filter " + std::to_string(step.number) + " matches");
   }
   const config::Filter& filter = names_.filters[step.number];
   return step_json(

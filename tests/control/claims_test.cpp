@@ -97,7 +97,7 @@ TEST(Claims, PortsThatAreNamedAreMeant) {
 TEST(Claims, NegatedPorts) {
   const std::vector<std::string> rules = first(
       "[[nat]]\niif = \"host\"\nto = \"198.51.100.1\"\nipproto = \"tcp\"\n"
-      "dport = \"!22,80-90\"\ndnat = \"10.9.0.2\"\n");
+      "dport = [\"!22\", \"!80-90\"]\ndnat = \"10.9.0.2\"\n");
   ASSERT_EQ(rules.size(), 6u);
   EXPECT_EQ(rules[3], "to 198.51.100.1/32 ipproto 6 dport 1-21 lookup 181 pref 0");
   EXPECT_EQ(rules[4], "to 198.51.100.1/32 ipproto 6 dport 23-79 lookup 181 pref 0");

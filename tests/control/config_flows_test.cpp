@@ -6,7 +6,6 @@
 #include <string>
 
 #include "control/config_diff.h"
-#include "control/config_not_yet.h"
 #include "control/config_words.h"
 #include "tests/control/config_texts.h"
 
@@ -201,52 +200,6 @@ TEST(ConfigFlows, BoundsOfLists) {
   check(config, problems);
   EXPECT_THAT(all(problems), HasSubstr("nat: there are 1025, and at most 1024"));
   EXPECT_THAT(all(problems), HasSubstr("filter: there are 4097, and at most 4096"));
-}
-
-TEST(ConfigFlows, WhatIsNotDoneIsRefusedWithItsLine) {
-  const std::string text =
-      kHead + nat("oif = \"wg0\"\nmasquerade = true") + "[[filter]]\naction = \"drop\"\n" + kFlows +
-      "[tunnel.wg1]\nprivate_key_file = \"k\"\nvia = \"wg0\"\nmss = \"off\"\n" +
-      "[[tunnel.wg1.peer]]\npath_mtu = 1300\npublic_key = \"" + kKeyC + "\"\n" +
-      "[tunnel.wg2]\nprivate_key_file = \"k\"\npath_mtu = 1500\nmss = \"clamp\"\n";
-  const ReadResult result = read_toml(text, "x.toml");
-  EXPECT_EQ(all(result.errors), "");
-  const auto keys = [&](const Done& done) {
-    std::vector<Problem> problems;
-    not_yet(result.config, problems, done);
-    std::vector<std::string> out;
-    for (const Problem& problem : problems) {
-      EXPECT_GT(problem.where.line, 0u);
-      EXPECT_THAT(problem.text, HasSubstr("not in this version"));
-      out.push_back(problem.key);
-    }
-    return out;
-  };
-  EXPECT_THAT(keys({}),
-              ElementsAre("nat[1]", "filter[1]", "flows", "tunnel.wg1.via", "tunnel.wg1.mss",
-                          "tunnel.wg1.peer[1].path_mtu", "tunnel.wg2.path_mtu"));
-  Done most = {true, true, true, true, true, true, true, true, true};
-  EXPECT_THAT(keys(most), IsEmpty());
-  most.via = false;
-  EXPECT_THAT(keys(most), ElementsAre("tunnel.wg1.via"));
-  EXPECT_EQ(read_text(text, "x.toml").errors.size(), keys(kDone).size())
-      << "what the program reads is refused";
-}
-
-TEST(ConfigFlows, PartsOfNatThatAreNotDone) {
-  const Config config = read(nat("snat = \"192.0.2.0/30\"\npaired = false") +
-                             nat("masquerade = true\nendpoint_independent = true") +
-                             nat("nptv6 = { from = \"fd00:1::/48\", to = \"2001:db8:1::/48\" }") +
-                             nat("masquerade = true"));
-  Done done;
-  done.nat = true;
-  std::vector<Problem> problems;
-  not_yet(config, problems, done);
-  std::vector<std::string> keys;
-  for (const Problem& problem : problems) {
-    keys.push_back(problem.key);
-  }
-  EXPECT_THAT(keys, ElementsAre("nat[1].paired", "nat[2].endpoint_independent", "nat[3].nptv6"));
 }
 
 }  // namespace

@@ -406,12 +406,12 @@ TEST_F(ControlClientTest, SubcommandsPrintWhatTheyAreTold) {
               {"diff", Json::array()},
               {"confirm", Json()},
               {"status", Json::parse(R"({"config":"a.toml"})")}};
-  Printed got = printed([&] { return run_show(path, "drops", false); });
+  Printed got = printed([&] { return run_show(path, "drops", {}, false); });
   EXPECT_EQ(got.status, 0);
   EXPECT_EQ(got.out, "reason   packets\nno_peer        3\n");
-  got = printed([&] { return run_show(path, "drops", true); });
+  got = printed([&] { return run_show(path, "drops", {}, true); });
   EXPECT_EQ(Json::parse(got.out), results_["show"]);
-  got = printed([&] { return run_show(path, "", false); });
+  got = printed([&] { return run_show(path, "", {}, false); });
   EXPECT_EQ(got.out, "config: a.toml\n");
   got = printed([&] { return run_reload(path, 60); });
   EXPECT_EQ(

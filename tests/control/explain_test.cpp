@@ -212,7 +212,7 @@ TEST_F(ExplainSteps, OfFlows) {
   EXPECT_EQ(text(What::flow, state(FlowState::established), 0, 1, 1),
             "track: flow established, its exit is remembered");
   EXPECT_EQ(text(What::flow, state(FlowState::invalid)), "track: flow invalid");
-  EXPECT_EQ(text(What::nat, 3), "nat: rule 3: none");
+  EXPECT_EQ(text(What::nat, 3), "nat: rule 3: stays as it is");
   EXPECT_EQ(text(What::way_back, 0, 0), "route: back where its flow came from: the host");
   EXPECT_EQ(text(What::way_back, 0, built_.tag("wg0", "a")),
             "route: back where its flow came from: peer wg0/a");

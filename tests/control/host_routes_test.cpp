@@ -150,7 +150,7 @@ TEST(HostRoutesTest, SelectsByMarkWhereThereIsAToMark) {
     const auto routes = open_routes(options);
     const auto report = apply(*routes, wanted({to("0.0.0.0/0", link)}, options));
     EXPECT_EQ(report.rules.added, 1u);
-    EXPECT_EQ(report.rules.removed, 2u);
+    EXPECT_EQ(report.rules.removed, 4u);
     EXPECT_EQ(report.routes.kept, 1u);
     EXPECT_THAT(rules4(), HasSubstr("5180:\tfrom all fwmark 0x51821 lookup 180 proto 180"));
     EXPECT_THAT(way_to("9.9.9.9"), HasSubstr("dev wan"));
@@ -286,7 +286,7 @@ TEST(HostRoutesTest, CleansUpAfterADaemonThatWasKilled) {
     EXPECT_EQ(report.routes.added, 2u);
     EXPECT_EQ(report.routes.removed, 2u);
     EXPECT_EQ(report.rules.kept, 1u);
-    EXPECT_EQ(report.rules.removed, 3u);
+    EXPECT_EQ(report.rules.removed, 7u);
     EXPECT_EQ(table4(),
               "10.0.0.0/8 dev wg0 proto 180 scope link linkdown \nthrow 10.2.0.0/16 proto 180 \n");
     EXPECT_TRUE(next->remove_all());

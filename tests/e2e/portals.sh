@@ -30,6 +30,12 @@ ping_ok lanb 198.18.0.1
 hops="$(on lana ping -n -c 1 -t 2 -W 2 -I 10.1.0.2 198.18.0.1 || true)"
 matches "who says that the time is exceeded" "${hops}" 'From [0-9.]+ .*Time to live exceeded'
 
+tell "TCP is asked for no more than the tunnel carries, before it gets to the internet"
+capture net to_b "${T}/syn" "tcp[tcpflags] & tcp-syn != 0 and src host 203.0.113.1"
+seen_as lana 198.18.0.1 --interface 10.1.0.2 >/dev/null
+wait_for "the SYN" 5 grep -q 'mss 1380' "${T}/syn"
+end_capture
+
 tell "hosts on the other LAN keep their addresses"
 equal "lana at lanb" "$(seen_as lana 10.2.0.2 --interface 10.1.0.2)" 10.1.0.2
 
