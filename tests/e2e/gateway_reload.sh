@@ -188,4 +188,4 @@ stop gateway
 state_is left "${T}/before"
 echo 'PostUp = iptables -t nat -A POSTROUTING -o %i -j MASQUERADE' | sed -i '/^Address/r /dev/stdin' "${T}/wga.conf"
 ! "${SALLYPORT}" check "${T}/wga.conf" >"${T}/check" 2>&1 || fail "a hook is accepted"
-matches "a hook" "$(cat "${T}/check")" 'wga.conf:4: .*NAT'
+matches "a hook" "$(cat "${T}/check")" 'wga.conf:4: .*masquerade = true'
