@@ -399,6 +399,7 @@ void check(const Config& config, std::vector<Problem>& errors) {
   checker.rules();
   check_nats(config, known);
   check_filters(config, known);
+  check_room_for_claims(config, known);
   check_nesting(config, known);
 }
 

@@ -1,6 +1,7 @@
 // [[nat]] and [[filter]]: what cannot be done, or would never happen.
 #include <algorithm>
 
+#include "control/build.h"
 #include "control/config_known.h"
 #include "control/config_text.h"
 #include "control/config_words.h"
@@ -167,6 +168,26 @@ void check_filters(const Config& config, Known& known) {
   for (size_t i = 0; i < config.filters.size(); ++i) {
     const Filter& filter = config.filters[i];
     check_match(filter.match, filter.where, indexed("filter", i), known);
+  }
+}
+
+void check_room_for_claims(const Config& config, Known& known) {
+  if (!keeps_flows(config) || !config.host.manage) {
+    return;
+  }
+  constexpr uint64_t kFirstOfHost = 253, kLastOfHost = 255;  // default, main, local
+  const uint64_t first = uint64_t{config.host.table} + 1;
+  const uint64_t last = uint64_t{config.host.table} + config.tunnels.size();
+  if ((first <= kLastOfHost && last >= kFirstOfHost) || last > UINT32_MAX) {
+    known.error(config.host.where, "host.table",
+                "the tables behind it, one a tunnel, are for NAT, and " + std::to_string(first) +
+                    " to " + std::to_string(last) +
+                    (last > UINT32_MAX ? " are not there" : " are in part the host's own") +
+                    ": choose a smaller one");
+  }
+  if (config.host.rule_priority < 3) {
+    known.error(config.host.where, "host.rule_priority",
+                "NAT needs two priorities before it, and 0 is the local table's: at least 3");
   }
 }
 

@@ -75,6 +75,8 @@ bool asks_for_ports(const Match& match);
 
 void check_nats(const Config& config, Known& known);
 void check_filters(const Config& config, Known& known);
+// The host's tables and priorities that NAT needs beside those that are named.
+void check_room_for_claims(const Config& config, Known& known);
 void check_nesting(const Config& config, Known& known);
 
 }  // namespace sallyport::config

@@ -51,7 +51,9 @@ bool HostClaims::is_ours(const FoundRule& found) const {
   if (found.protocol != options_.protocol) {
     return false;
   }
-  if (rule.table >= options_.table && rule.table < options_.table + kTablesMax) {
+  const bool known = std::ranges::any_of(
+      tables_, [&](const Claims::Table& table) { return table.number == rule.table; });
+  if (known || (rule.table >= options_.table && rule.table - options_.table < kTablesMax)) {
     return rule.priority == 0 || rule.priority == options_.source_priority;
   }
   return rule.priority == 0 && rule.table == RT_TABLE_LOCAL && rule.to.has_value();

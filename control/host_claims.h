@@ -6,7 +6,9 @@
 // The host's own rule `0: lookup local` has to stand behind ours, which have the same priority: the kernel puts a new
 // rule behind its equals. So the rules that are wanted are added, then a second `local`, and only then the first
 // one goes. At no time is there none, and a daemon that is killed leaves the host with rules that lead nowhere, since their
-// tables are empty without the TUN, and with `local`.
+// tables are empty without the TUN, and with `local`. A rule of somebody else's with priority 0 is before `local` afterwards.
+//
+// Two daemons on one host need tables that are more than kTablesMax apart.
 //
 // Thread rules: control's thread; apply() blocks it. It acts in the network namespace it was opened in.
 #pragma once
@@ -29,7 +31,7 @@ class HostClaims {
 
     bool operator==(const Options&) const = default;
   };
-  static constexpr uint32_t kTablesMax = 64;  // one a tunnel
+  static constexpr uint32_t kTablesMax = 16;  // that are looked at for what a killed daemon left
 
   static Result<std::unique_ptr<HostClaims>> open(const Options& options);
 

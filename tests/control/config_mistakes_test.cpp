@@ -340,6 +340,12 @@ const Mistake kRule[] = {
 };
 
 const Mistake kNat[] = {
+    {"tables of the host's",
+     "[host]\ntable = 252\n[tunnel.wg0]\nprivate_key_file = \"k\"\n[flows]\n", 2, "host.table",
+     "choose a smaller one"},
+    {"no priorities left",
+     "[host]\nrule_priority = 2\n[tunnel.wg0]\nprivate_key_file = \"k\"\n[flows]\n", 2,
+     "host.rule_priority", "at least 3"},
     {"nothing to do", nat("dport = 53"), 1, "nat[1]", "says nothing of what to do"},
     {"two things", nat("masquerade = true\nnone = true"), 3, "nat[1].none", "has masquerade"},
     {"not to", nat("masquerade = false"), 2, "nat[1].masquerade", "true or not there"},
