@@ -93,8 +93,13 @@ void unwrap_run(Context& context, Run& run, TunnelNumber number) {
   }
   Frames frames(*deeper, run);
   if (run.first_piece == kNoPiece) {
-    const uint32_t at = run.l4_offset + uint32_t{sizeof(UdpHeader)};
-    frames.add(run.head + at, run.head_bytes - at);
+    // A datagram ends where UDP says, as for a socket.
+    const uint32_t said = reinterpret_cast<const UdpHeader*>(run.head + run.l4_offset)->length;
+    if (said < sizeof(UdpHeader) || said > run.head_bytes - run.l4_offset) {
+      context.discard(run, DropReason::outer_malformed);
+      return;
+    }
+    frames.add(run.head + run.l4_offset + sizeof(UdpHeader), said - uint32_t{sizeof(UdpHeader)});
   } else {
     SegmentWalk walk(context.burst, run);
     while (walk.next()) {

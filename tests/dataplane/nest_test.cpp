@@ -166,6 +166,24 @@ TEST_F(Nest, WhatIsForAnotherPortIsTheHosts) {
   EXPECT_EQ(b_->drops(DropReason::outer_malformed), 1u);
 }
 
+TEST_F(Nest, ADatagramEndsWhereUdpSays) {
+  nest(1, false);
+  a_->plain_of(1).inject(udp(flow(1, 1, 2), text("first")));
+  network_.settle();
+  ASSERT_EQ(texts_of(*b_, 1), Texts{"first"});
+  for (const unsigned said : {0u, 7u, 8u, 9u, 30u, 60'000u}) {
+    Flow inner = flow(0, 1, 2);
+    inner.destination_port = port(1);
+    Bytes packet = udp(inner, text("some bytes of no message"));
+    packet[24] = static_cast<uint8_t>(said >> 8);
+    packet[25] = static_cast<uint8_t>(said);
+    a_->plain().inject(packet);
+    network_.settle();
+    EXPECT_TRUE(texts_of(*b_, 0).empty()) << said;
+  }
+  EXPECT_EQ(b_->drops(DropReason::outer_malformed), 5u) << "of the one that says 8 nothing is left";
+}
+
 TEST_F(Nest, WithoutTheOuterOneThereIsNoWay) {
   nest(1, false);
   a_->engine().set_up(false, 0);

@@ -27,8 +27,12 @@ tell "ping and traceroute through the masquerading exits, both families"
 ping_ok lana 198.18.0.1 3 -I 10.1.0.2
 ping_ok lana 2001:db8:18::1
 ping_ok lanb 198.18.0.1
-hops="$(on lana ping -n -c 1 -t 2 -W 2 -I 10.1.0.2 198.18.0.1 || true)"
-matches "who says that the time is exceeded" "${hops}" 'From [0-9.]+ .*Time to live exceeded'
+hop() { on lana ping -n -c 1 -t "$1" -W 2 "${@:3}" "$2" 2>/dev/null | sed -nE 's/^(From|64 bytes from) ([0-9a-f.:]+).*/\2/p' | sed 's/:$//' | head -n 1 || true; }
+equal "hop 1" "$(hop 1 198.18.0.1 -I 10.1.0.2)" 10.1.0.1
+equal "hop 2" "$(hop 2 198.18.0.1 -I 10.1.0.2)" 203.0.113.1
+equal "hop 3" "$(hop 3 198.18.0.1 -I 10.1.0.2)" 198.18.0.1
+equal "hop 1, IPv6" "$(hop 1 2001:db8:18::1)" fd01::1
+equal "hop 3, IPv6" "$(hop 3 2001:db8:18::1)" 2001:db8:18::1
 
 tell "TCP is asked for no more than the tunnel carries, before it gets to the internet"
 capture net to_b "${T}/syn" "tcp[tcpflags] & tcp-syn != 0 and src host 203.0.113.1"
