@@ -100,8 +100,9 @@ Result<Parts> prepare(const DaemonOptions& options, int readiness_fd) {
   if (auto chosen = choose_aead(); !chosen) {
     return std::unexpected(std::move(chosen.error()));
   }
-  auto tun = *tun_fd == kNotHandedIn ? TunDevice::open(options.interface, *workers)
-                                     : TunDevice::adopt(*tun_fd, *workers);
+  auto tun = *tun_fd == kNotHandedIn
+                 ? TunDevice::open(options.interface, *workers, choose_tun_calls())
+                 : TunDevice::adopt(*tun_fd, *workers, choose_tun_calls());
   if (!tun) {
     return std::unexpected(std::move(tun.error()));
   }

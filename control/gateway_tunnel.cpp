@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "control/config_nesting.h"
+#include "control/process.h"
 #include "tun/tun_device.h"
 
 namespace sallyport {
@@ -48,7 +49,7 @@ Result<std::unique_ptr<GatewayTunnel>> GatewayTunnel::open(boost::asio::io_conte
                                                            const std::string& name,
                                                            uint8_t protocol, Owner owner) {
   std::unique_ptr<GatewayTunnel> made(new GatewayTunnel(engine, resolver, name, std::move(owner)));
-  auto tun = TunDevice::open(name, engine.workers());
+  auto tun = TunDevice::open(name, engine.workers(), choose_tun_calls());
   if (!tun) {
     return std::unexpected(std::move(tun.error()));
   }

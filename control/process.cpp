@@ -32,4 +32,9 @@ Result<void> choose_aead() {
               " cannot be used; there are: " + known);
 }
 
+TunCalls choose_tun_calls() {
+  const char* wanted = std::getenv("SALLYPORT_IO_URING");
+  return wanted != nullptr && std::string(wanted) == "0" ? TunCalls::single : TunCalls::batched;
+}
+
 }  // namespace sallyport

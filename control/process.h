@@ -4,6 +4,7 @@
 #pragma once
 
 #include "dataplane/base/result.h"
+#include "tun/tun_port.h"
 
 namespace sallyport {
 
@@ -12,5 +13,8 @@ void hide_memory();
 
 // The fastest implementation of the AEAD that works here, or the one that SALLYPORT_AEAD names.
 Result<void> choose_aead();
+
+// Whether TUN devices are read and written by io_uring, where there is one: SALLYPORT_IO_URING=0 forbids it.
+TunCalls choose_tun_calls();
 
 }  // namespace sallyport

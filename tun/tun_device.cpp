@@ -176,7 +176,7 @@ void negotiate(int fd, TunFeatures& features) {
 
 }  // namespace
 
-Result<TunDevice> TunDevice::open(const std::string& name, unsigned queues) {
+Result<TunDevice> TunDevice::open(const std::string& name, unsigned queues, TunCalls calls) {
   if (name.empty() || name.size() >= IFNAMSIZ || name == "." || name == ".." ||
       name.find_first_of("/ \t\n:%") != std::string::npos) {
     return fail(
@@ -192,14 +192,14 @@ Result<TunDevice> TunDevice::open(const std::string& name, unsigned queues) {
   if (!first) {
     return std::unexpected(first.error());
   }
-  const Result<void> finished = device.finish(*first, queues);
+  const Result<void> finished = device.finish(*first, queues, calls);
   if (!finished) {
     return std::unexpected(finished.error());
   }
   return device;
 }
 
-Result<TunDevice> TunDevice::adopt(int fd, unsigned queues) {
+Result<TunDevice> TunDevice::adopt(int fd, unsigned queues, TunCalls calls) {
   Descriptor holder(fd);
   TunDevice device;
   device.control_ = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -212,7 +212,7 @@ Result<TunDevice> TunDevice::adopt(int fd, unsigned queues) {
     return fail_errno("the TUN descriptor " + std::to_string(fd) +
                       " that was handed in is not open");
   }
-  const Result<void> finished = device.finish(holder.release(), queues);
+  const Result<void> finished = device.finish(holder.release(), queues, calls);
   if (!finished) {
     return std::unexpected(finished.error());
   }
@@ -220,7 +220,7 @@ Result<TunDevice> TunDevice::adopt(int fd, unsigned queues) {
 }
 
 // From one attached descriptor to a device with all its ports. Owns `first` whatever happens.
-Result<void> TunDevice::finish(int first, unsigned queues) {
+Result<void> TunDevice::finish(int first, unsigned queues, TunCalls calls) {
   Descriptor holder(first);
   const Result<ifreq> found = device_of(first);
   if (!found) {
@@ -238,9 +238,9 @@ Result<void> TunDevice::finish(int first, unsigned queues) {
   negotiate(first, features_);
 
   std::vector<int> fds;  // owned by the ports
-  const auto add = [this, &fds](int fd) {
+  const auto add = [this, &fds, calls](int fd) {
     fds.push_back(fd);
-    ports_.push_back(std::make_unique<TunPort>(fd, name_, features_, true));
+    ports_.push_back(std::make_unique<TunPort>(fd, name_, features_, true, calls));
   };
   add(holder.release());
   const short flags = static_cast<short>(IFF_TUN | IFF_NO_PI | IFF_MULTI_QUEUE |
@@ -262,7 +262,7 @@ Result<void> TunDevice::finish(int first, unsigned queues) {
     if (fd < 0) {
       return fail_errno("cannot duplicate a queue of " + name_);
     }
-    ports_.push_back(std::make_unique<TunPort>(fd, name_, features_, false));
+    ports_.push_back(std::make_unique<TunPort>(fd, name_, features_, false, calls));
   }
   const Result<uint32_t> current = mtu();
   if (current && *current == kKernelDefaultMtu) {

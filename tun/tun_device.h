@@ -29,9 +29,10 @@ class TunDevice {
   static constexpr uint32_t kDefaultMtu = 1420;
   static constexpr unsigned kQueuesMax = 256;  // the kernel's MAX_TAP_QUEUES
 
-  static Result<TunDevice> open(const std::string& name, unsigned queues);
-  static Result<TunDevice> adopt(int fd,
-                                 unsigned queues);  // takes the descriptor over, also when it fails
+  static Result<TunDevice> open(const std::string& name, unsigned queues,
+                                TunCalls calls = TunCalls::batched);
+  // Takes the descriptor over, also when it fails.
+  static Result<TunDevice> adopt(int fd, unsigned queues, TunCalls calls = TunCalls::batched);
 
   TunDevice(TunDevice&& other) noexcept;
   TunDevice& operator=(TunDevice&& other) noexcept;
@@ -51,7 +52,7 @@ class TunDevice {
 
  private:
   TunDevice() = default;
-  Result<void> finish(int first, unsigned queues);
+  Result<void> finish(int first, unsigned queues, TunCalls calls);
 
   std::string name_;
   TunFeatures features_;

@@ -1,21 +1,44 @@
 #include "tun/tun_port.h"
 
-#include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
-#include "tun/vnet.h"
-
 namespace sallyport {
 
-TunPort::TunPort(int fd, std::string name, TunFeatures features, bool receives)
-    : fd_(fd), name_(std::move(name)), features_(std::move(features)), receives_(receives) {}
+TunPort::TunPort(int fd, std::string name, TunFeatures features, bool receives, TunCalls calls)
+    : fd_(fd), name_(std::move(name)), features_(std::move(features)), receives_(receives) {
+  if (calls == TunCalls::single) {
+    why_no_ring_ = "not asked for";
+    return;
+  }
+  Result<std::unique_ptr<Uring>> ring = Uring::open(fd);
+  if (ring) {
+    ring_ = std::move(*ring);
+  } else {
+    why_no_ring_text_ = ring.error().text;
+    why_no_ring_ = why_no_ring_text_.c_str();
+  }
+}
 
 TunPort::~TunPort() {
+  ring_.reset();
   close(fd_);
+}
+
+// Beyond this the port makes its calls one by one; what was not sent or read is tried again so.
+void TunPort::give_up_batches(const char* why) {
+  ring_.reset();
+  why_no_ring_.store(why, std::memory_order_relaxed);
+}
+
+void TunPort::note(int error) {
+  if (error == EBADFD) {
+    gone_.store(true, std::memory_order_relaxed);
+  }
 }
 
 bool TunPort::takes(Gso kind) const {
@@ -32,32 +55,73 @@ bool TunPort::takes(Gso kind) const {
   return false;
 }
 
-size_t TunPort::rx(std::span<RxFrame> frames, BufferCache& cache) {
+// As many as were there the last time and one more, or twice as many when all of them found something.
+size_t TunPort::reads_at_once(size_t room, size_t gathered) const {
+  const size_t by_bytes = 1 + (kRxBytesMax - gathered) / last_bytes_;
+  return std::min({room, wanted_, by_bytes, kReadsMax});
+}
+
+// One read into each buffer; the outcome of each: bytes, or -errno. Returns how many were made: after the first that finds
+// nothing there need be no more.
+size_t TunPort::read_all(std::span<Buffer* const> buffers, int* outcomes) {
   const size_t before = features_.vnet_header ? kVnetHeaderBytes : 0;
-  size_t count = 0;
-  size_t gathered = 0;
-  Buffer* buffer = nullptr;
-  while (receives_ && count < frames.size() && gathered < kRxBytesMax) {
-    if (buffer == nullptr && (buffer = cache.take()) == nullptr) {
-      break;
+  if (ring_ != nullptr && buffers.size() > 1) {
+    for (Buffer* buffer : buffers) {
+      ring_->read(buffer->data() - before, before + Buffer::kDataBytes);
     }
-    const ssize_t got = read(fd_, buffer->data() - before, before + Buffer::kDataBytes);
+    const std::span<const int> done = ring_->run();
+    if (!done.empty()) {
+      std::copy(done.begin(), done.end(), outcomes);
+      return done.size();
+    }
+    give_up_batches("the kernel stopped taking calls");
+  }
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    const ssize_t got = read(fd_, buffers[i]->data() - before, before + Buffer::kDataBytes);
+    outcomes[i] = got >= 0 ? static_cast<int>(got) : -errno;
     if (got < 0) {
-      if (errno == EBADFD) {
-        gone_.store(true, std::memory_order_relaxed);
-      }
-      break;
-    }
-    gathered += static_cast<size_t>(got);
-    if (describe(buffer, static_cast<size_t>(got), frames[count])) {
-      ++count;
-      buffer = nullptr;
-    } else {
-      discarded_.store(discarded_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      return i + 1;
     }
   }
-  if (buffer != nullptr) {
-    cache.give(buffer);
+  return buffers.size();
+}
+
+size_t TunPort::rx(std::span<RxFrame> frames, BufferCache& cache) {
+  size_t count = 0;
+  size_t gathered = 0;
+  bool more = receives_;
+  while (more && count < frames.size() && gathered < kRxBytesMax) {
+    Buffer* buffers[kReadsMax];
+    int outcomes[kReadsMax];
+    const size_t wanted = reads_at_once(frames.size() - count, gathered);
+    size_t ready = 0;
+    while (ready < wanted && (buffers[ready] = cache.take()) != nullptr) {
+      ++ready;
+    }
+    const size_t made = read_all({buffers, ready}, outcomes);
+    size_t found = 0;
+    for (size_t i = 0; i < made; ++i) {
+      if (outcomes[i] < 0) {  // a later one may have found what came in between
+        note(-outcomes[i]);
+        continue;
+      }
+      ++found;
+      last_bytes_ = std::max<size_t>(1, static_cast<size_t>(outcomes[i]));
+      gathered += last_bytes_;
+      if (describe(buffers[i], static_cast<size_t>(outcomes[i]), frames[count])) {
+        ++count;
+        buffers[i] = nullptr;
+      } else {
+        discarded_.store(discarded_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      }
+    }
+    for (size_t i = ready; i > 0; --i) {
+      if (buffers[i - 1] != nullptr) {
+        cache.give(buffers[i - 1]);
+      }
+    }
+    more = ready > 0 && found == ready;
+    wanted_ = std::min(more ? 2 * wanted_ : std::max<size_t>(found + 1, 2), kReadsMax);
   }
   return count;
 }
@@ -80,36 +144,85 @@ bool TunPort::describe(Buffer* buffer, size_t bytes, RxFrame& frame) const {
   return read_vnet(header, {frame.data, frame.length}, frame.offload);
 }
 
-void TunPort::tx(std::span<TxFrame> frames) {
-  for (TxFrame& frame : frames) {
-    frame.error = send(frame);
-  }
-}
-
-int TunPort::send(const TxFrame& frame) {
-  iovec parts[kFrameSlicesMax + 1];
-  VnetHeader header;
-  int count = 0;
+// Fills `parts`, whose first points to room for a part more than the frame has slices; 0, or an errno.
+int TunPort::split(const TxFrame& frame, Parts& parts) const {
   if (frame.slices.size() > kFrameSlicesMax) {
     return EMSGSIZE;
   }
+  parts.count = 0;
   if (features_.vnet_header) {
-    header = write_vnet(frame.offload);
-    parts[count++] = {&header, sizeof(header)};
+    parts.header = write_vnet(frame.offload);
+    parts.first[parts.count++] = {&parts.header, sizeof(parts.header)};
   } else if (frame.offload.needs_checksum && !complete_checksum(frame.slices, frame.offload)) {
     return EINVAL;
   }
   for (const Slice& slice : frame.slices) {
-    parts[count++] = {slice.data, slice.length};
+    parts.first[parts.count++] = {slice.data, slice.length};
   }
-  if (writev(fd_, parts, count) >= 0) {
+  return 0;
+}
+
+int TunPort::send(const TxFrame& frame) {
+  Parts parts;
+  parts.first = parts_;
+  if (const int error = split(frame, parts); error != 0) {
+    return error;
+  }
+  if (writev(fd_, parts.first, static_cast<int>(parts.count)) >= 0) {
     return 0;
   }
   const int error = errno;
-  if (error == EBADFD) {
-    gone_.store(true, std::memory_order_relaxed);
-  }
+  note(error);
   return error;
+}
+
+// As many frames as there is room for parts go in one batch.
+void TunPort::send_batch(std::span<TxFrame> frames) {
+  Parts parts[Uring::kCallsMax];
+  TxFrame* queued[Uring::kCallsMax];
+  size_t count = 0;
+  for (TxFrame& frame : frames) {
+    parts[count].first = count == 0 ? parts_ : parts[count - 1].first + parts[count - 1].count;
+    frame.error = split(frame, parts[count]);
+    if (frame.error == 0) {
+      ring_->write(parts[count].first, parts[count].count);
+      queued[count++] = &frame;
+    }
+  }
+  if (count == 0) {
+    return;
+  }
+  const std::span<const int> done = ring_->run();
+  if (done.empty()) {
+    give_up_batches("the kernel stopped taking calls");
+    for (size_t i = 0; i < count; ++i) {
+      queued[i]->error = EIO;  // it may have gone out, or not: better lost than twice
+    }
+    return;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    queued[i]->error = done[i] < 0 ? -done[i] : 0;
+    note(queued[i]->error);
+  }
+}
+
+void TunPort::tx(std::span<TxFrame> frames) {
+  for (size_t first = 0; first < frames.size();) {
+    size_t end = first;
+    size_t used = 0;
+    while (end < frames.size() && end - first < Uring::kCallsMax &&
+           used + frames[end].slices.size() < kPartsMax) {
+      used += frames[end].slices.size() + 1;
+      ++end;
+    }
+    if (ring_ != nullptr && end - first > 1) {
+      send_batch(frames.subspan(first, end - first));
+      first = end;
+    } else {
+      frames[first].error = send(frames[first]);
+      ++first;
+    }
+  }
 }
 
 PortStatus TunPort::status() const {
@@ -128,6 +241,8 @@ PortStatus TunPort::status() const {
   add("tso6", features_.tso6, refused);
   add("uso", features_.uso,
       features_.vnet_header ? features_.why_no_uso : features_.why_no_vnet_header);
+  const char* why_no_ring = why_no_ring_.load(std::memory_order_relaxed);
+  add("io_uring", why_no_ring == nullptr, why_no_ring == nullptr ? "" : why_no_ring);
   add("multi_queue", features_.multi_queue, features_.why_no_multi_queue);
   return status;
 }

@@ -11,6 +11,8 @@
 #include <netinet/udp.h>
 #include <sys/mount.h>
 
+#include <array>
+
 #include "dataplane/net/checksum.h"
 #include "tests/tun/network.h"
 #include "tun/tun_device.h"
@@ -23,8 +25,9 @@ constexpr const char* kOther = "10.9.0.2";
 
 using Ports = std::vector<std::unique_ptr<Port>>;
 
-TunDevice open_device(const std::string& name, unsigned queues) {
-  auto device = TunDevice::open(name, queues);
+TunDevice open_device(const std::string& name, unsigned queues,
+                      TunCalls calls = TunCalls::batched) {
+  auto device = TunDevice::open(name, queues, calls);
   EXPECT_TRUE(device) << device.error().text;
   set_address(name, kHost);
   return std::move(*device);
@@ -57,9 +60,11 @@ struct Seen {
   Gso kind = Gso::none;
 };
 
-// Gives everything waiting in the port back to the host with its addresses exchanged. In parts, as
-// the engine would.
+// Gives everything waiting in the port back to the host with its addresses exchanged, in one go. In parts, as the engine
+// would.
 void reflect(Port& port, Receiver& receiver, Seen& seen) {
+  std::vector<std::array<Slice, 3>> slices;
+  std::vector<TxFrame> out;
   for (const RxFrame& frame : receiver.poll_once(port)) {
     if (!is_ipv4(frame)) {
       continue;
@@ -70,21 +75,27 @@ void reflect(Port& port, Receiver& receiver, Seen& seen) {
     std::memcpy(exchanged, frame.data + 16, 4);
     std::memcpy(exchanged + 4, frame.data + 12, 4);
     std::memcpy(frame.data + 12, exchanged, 8);
-    Slice slices[] = {{frame.data, 20}, {frame.data + 20, (frame.length - 20) / 2}, {}};
-    slices[2] = {frame.data + 20 + slices[1].length, frame.length - 20 - slices[1].length};
-    TxFrame out;
-    out.slices = slices;
-    out.length = frame.length;
-    out.offload = frame.offload;
+    const uint32_t half = (frame.length - 20) / 2;
+    slices.push_back({{{frame.data, 20},
+                       {frame.data + 20, half},
+                       {frame.data + 20 + half, frame.length - 20 - half}}});
+    TxFrame& back = out.emplace_back();
+    back.length = frame.length;
+    back.offload = frame.offload;
     if (frame.offload.gso != Gso::none) {
       ++seen.super_packets;
       seen.kind = frame.offload.gso;
       const size_t l4 = frame.offload.checksum_start;
       const size_t l4_header = seen.kind == Gso::udp ? 8 : (frame.data[l4 + 12] >> 4) * 4u;
-      out.offload.header_bytes = static_cast<uint16_t>(l4 + l4_header);
+      back.offload.header_bytes = static_cast<uint16_t>(l4 + l4_header);
     }
-    port.tx({&out, 1});
-    EXPECT_EQ(out.error, 0) << std::strerror(out.error);
+  }
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i].slices = slices[i];
+  }
+  port.tx(out);
+  for (const TxFrame& frame : out) {
+    EXPECT_EQ(frame.error, 0) << std::strerror(frame.error);
   }
   receiver.clear();
 }
@@ -121,9 +132,17 @@ Seen transfer(Ports& ports, size_t total) {
   return seen;
 }
 
-TEST(TunPort, SuperPacketsBothWays) {
-  SALLYPORT_IN_NAMESPACE([] {
-    TunDevice device = open_device("tun0", 1);
+// With the calls made at once, and one by one.
+class TunPortCalls : public testing::TestWithParam<TunCalls> {};
+
+INSTANTIATE_TEST_SUITE_P(Calls, TunPortCalls, testing::Values(TunCalls::batched, TunCalls::single),
+                         [](const auto& calls) {
+                           return calls.param == TunCalls::batched ? "batched" : "single";
+                         });
+
+TEST_P(TunPortCalls, SuperPacketsBothWays) {
+  SALLYPORT_IN_NAMESPACE([calls = GetParam()] {
+    TunDevice device = open_device("tun0", 1, calls);
     Ports ports = device.take_ports();
     ASSERT_EQ(ports.size(), 1u);
     ASSERT_TRUE(ports[0]->takes(Gso::tcp4));
@@ -136,9 +155,9 @@ TEST(TunPort, SuperPacketsBothWays) {
   });
 }
 
-TEST(TunPort, UdpSuperPacketsWhereTheKernelHasThem) {
-  SALLYPORT_IN_NAMESPACE([] {
-    TunDevice device = open_device("tun0", 1);
+TEST_P(TunPortCalls, UdpSuperPacketsWhereTheKernelHasThem) {
+  SALLYPORT_IN_NAMESPACE([calls = GetParam()] {
+    TunDevice device = open_device("tun0", 1, calls);
     Ports ports = device.take_ports();
     const File server(socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0));
     ASSERT_EQ(call_with_address(bind, server, kHost, 7001), 0);
@@ -173,7 +192,7 @@ int plain_descriptor(const char* name, short more = 0) {
 
 TEST(TunPort, ADescriptorWithoutOffloads) {
   SALLYPORT_IN_NAMESPACE([] {
-    auto device = TunDevice::adopt(plain_descriptor("tun0"), 2);
+    auto device = TunDevice::adopt(plain_descriptor("tun0"), 2, TunCalls::single);
     ASSERT_TRUE(device) << device.error().text;
     EXPECT_EQ(device->name(), "tun0");
     EXPECT_EQ(device->queues(), 1u);
@@ -248,9 +267,9 @@ TEST(TunPort, AnOpenChecksumIsFinished) {
   });
 }
 
-TEST(TunPort, FlowsSpreadOverQueues) {
-  SALLYPORT_IN_NAMESPACE([] {
-    TunDevice device = open_device("tun0", 4);
+TEST_P(TunPortCalls, FlowsSpreadOverQueues) {
+  SALLYPORT_IN_NAMESPACE([calls = GetParam()] {
+    TunDevice device = open_device("tun0", 4, calls);
     EXPECT_EQ(device.queues(), 4u);
     Ports ports = device.take_ports();
     ASSERT_EQ(ports.size(), 4u);
@@ -275,9 +294,9 @@ TEST(TunPort, FlowsSpreadOverQueues) {
   });
 }
 
-TEST(TunPort, FullFramesAndFullBurstsLoseNothing) {
-  SALLYPORT_IN_NAMESPACE([] {
-    TunDevice device = open_device("tun0", 1);
+TEST_P(TunPortCalls, FullFramesAndFullBurstsLoseNothing) {
+  SALLYPORT_IN_NAMESPACE([calls = GetParam()] {
+    TunDevice device = open_device("tun0", 1, calls);
     Ports ports = device.take_ports();
     const File client(socket(AF_INET, SOCK_DGRAM, 0));
     ASSERT_EQ(call_with_address(connect, client, kOther, 9), 0);
@@ -300,9 +319,9 @@ TEST(TunPort, FullFramesAndFullBurstsLoseNothing) {
   });
 }
 
-TEST(TunPort, ADeletedDeviceIsGone) {
-  SALLYPORT_IN_NAMESPACE([] {
-    TunDevice device = open_device("tun0", 2);
+TEST_P(TunPortCalls, ADeletedDeviceIsGone) {
+  SALLYPORT_IN_NAMESPACE([calls = GetParam()] {
+    TunDevice device = open_device("tun0", 2, calls);
     Ports ports = device.take_ports();
     Receiver receiver;
     EXPECT_FALSE(ports[0]->gone());
@@ -320,9 +339,9 @@ TEST(TunPort, ADeletedDeviceIsGone) {
   });
 }
 
-TEST(TunPort, TheDeviceGoesWithItsPorts) {
-  SALLYPORT_IN_NAMESPACE([] {
-    TunDevice device = open_device("tun0", 2);
+TEST_P(TunPortCalls, TheDeviceGoesWithItsPorts) {
+  SALLYPORT_IN_NAMESPACE([calls = GetParam()] {
+    TunDevice device = open_device("tun0", 2, calls);
     Ports ports = device.take_ports();
     EXPECT_NE(if_nametoindex("tun0"), 0u);
     ports.clear();
@@ -348,9 +367,9 @@ TEST(TunPort, DownItTakesNothing) {
   });
 }
 
-TEST(TunPort, MoreSlicesThanAFrameMayHave) {
-  SALLYPORT_IN_NAMESPACE([] {
-    TunDevice device = open_device("tun0", 1);
+TEST_P(TunPortCalls, MoreSlicesThanAFrameMayHave) {
+  SALLYPORT_IN_NAMESPACE([calls = GetParam()] {
+    TunDevice device = open_device("tun0", 1, calls);
     Ports ports = device.take_ports();
     Outgoing out({0x45, 0, 0, 20, 0, 0, 0, 0, 64, 1, 0, 0, 10, 9, 0, 2, 10, 9, 0, 1});
     out.slices.resize(kFrameSlicesMax, {out.bytes.data(), 0});
