@@ -9,7 +9,6 @@
 //   aead_bench             the table, then the targets with met or not; exit status 1 if one is not
 //   aead_bench --every     the same for every batch size from 1 to 64
 //   aead_bench --routing   the costs that crypto/aead_groups.cpp routes by
-//   aead_bench --json      the table as JSON
 #include <openssl/evp.h>
 
 #include <algorithm>
@@ -19,11 +18,14 @@
 #include <string>
 #include <vector>
 
+#include "bench/report.h"
 #include "crypto/aead.h"
 #include "crypto/x25519.h"
 
 namespace sallyport::crypto {
 namespace {
+
+using bench::median;
 
 constexpr size_t kRounds = 201;
 constexpr size_t kCacheBytes = 128 * 1024;
@@ -135,11 +137,6 @@ class Bursts {
   std::vector<OpenItem> opens_;
 };
 
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
 using Rounds = std::vector<std::vector<double>>;  // ns per packet, by contender and round
 
 // One line of the table: all contenders on one shape of burst.
@@ -219,28 +216,17 @@ void print_table(const std::vector<Contender>& all, const std::vector<Row>& rows
   }
 }
 
-void print_json(const std::vector<Contender>& all, const std::vector<Row>& rows) {
-  std::printf("[");
-  for (size_t r = 0; r < rows.size(); ++r) {
-    std::printf("%s\n  {\"op\": \"%s\", \"bytes\": %zu, \"batch\": %zu, \"ns\": {", r ? "," : "",
-                rows[r].sealing ? "seal" : "open", rows[r].size, rows[r].batch);
-    for (size_t i = 0; i < all.size(); ++i) {
-      std::printf("%s\"%s\": %.1f", i ? ", " : "", all[i].name.c_str(), rows[r].ns[i]);
-    }
-    std::printf("}}");
-  }
-  std::printf("\n]\n");
-}
-
-bool report(const char* what, double figure, double target) {
-  const bool met = figure >= target;
-  std::printf("%-60s %5.2fx  target %4.2fx  %s\n", what, figure, target, met ? "met" : "NOT MET");
-  return met;
-}
-
 // The AEAD's targets: sealing in batches of 32 against ipsec-mb, and never slower than a library.
-bool print_targets(const std::vector<Contender>& all, const std::vector<Row>& rows) {
-  bool met = true;
+int print_targets(const std::vector<Contender>& all, const std::vector<Row>& rows) {
+  bench::Report report;
+  for (const Row& row : rows) {
+    const std::string what = std::string(row.sealing ? "seal " : "open ") +
+                             std::to_string(row.size) + " B, batches of " +
+                             std::to_string(row.batch);
+    for (size_t i = 0; i < all.size(); ++i) {
+      report.figure(what + ": " + all[i].name, row.ns[i], "ns");
+    }
+  }
   const size_t reference = index_of(all, "ipsecmb");
   struct Target {
     size_t size;
@@ -249,22 +235,19 @@ bool print_targets(const std::vector<Contender>& all, const std::vector<Row>& ro
   for (const Target& target : {Target{64, 4.2}, Target{256, 2.5}, Target{1420, 1.3}}) {
     for (const Row& row : rows) {
       if (row.size == target.size && row.batch == kTargetBatch && reference < all.size()) {
-        char what[80];
-        std::snprintf(what, sizeof(what), "%s %zu B, batches of %zu, against ipsec-mb",
-                      row.sealing ? "seal" : "open", row.size, row.batch);
-        met &= report(what, row.lead_over(reference), target.factor);
+        report.at_least(std::string(row.sealing ? "seal " : "open ") + std::to_string(row.size) +
+                            " B, batches of " + std::to_string(row.batch) + ", against ipsec-mb",
+                        row.lead_over(reference), target.factor);
       }
     }
   }
-  const Row* worst = &rows[0];
   const auto lead = [&](const Row& row) { return row.lead_over(fastest_library(all, row)); };
-  for (const Row& row : rows) {
-    worst = lead(row) < lead(*worst) ? &row : worst;
-  }
-  char what[80];
-  std::snprintf(what, sizeof(what), "the worst row (%s %zu B, batch %zu) against the best library",
-                worst->sealing ? "seal" : "open", worst->size, worst->batch);
-  return report(what, lead(*worst), 1 / kNoise) && met;
+  const Row& worst = *std::min_element(
+      rows.begin(), rows.end(), [&](const Row& a, const Row& b) { return lead(a) < lead(b); });
+  std::printf("\nthe worst row: %s %zu B, batch %zu\n", worst.sealing ? "seal" : "open", worst.size,
+              worst.batch);
+  report.at_least("any batch against the best library, but for noise", lead(worst), 1 / kNoise);
+  return report.finish();
 }
 
 // A cost that grows with the number of 64-byte blocks, from two points.
@@ -328,13 +311,8 @@ int run(int argc, char** argv) {
       }
     }
   }
-  if (has_flag("--json")) {
-    print_json(all, rows);
-    return 0;
-  }
   print_table(all, rows);
-  std::printf("\n");
-  return print_targets(all, rows) ? 0 : 1;
+  return print_targets(all, rows);
 }
 
 }  // namespace

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "bench/lpm_tables.h"
+#include "bench/report.h"
 #include "dataplane/base/rcu.h"
 #include "dataplane/net/run.h"
 #include "dataplane/table/flow_table.h"
@@ -42,11 +43,6 @@ double thread_seconds() {
   timespec now;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 std::atomic<uint64_t> sink;
@@ -282,24 +278,6 @@ class Flood {
 
 // ---- the report
 
-struct Target {
-  std::string text;
-  double measured, limit;
-  bool at_least;
-};
-
-int print_targets(const std::vector<Target>& targets) {
-  int missed = 0;
-  std::printf("\ntargets\n");
-  for (const Target& each : targets) {
-    const bool is_met = each.at_least ? each.measured >= each.limit : each.measured <= each.limit;
-    missed += is_met ? 0 : 1;
-    std::printf("  %-62s %10.2f   %s %9.2f   %s\n", each.text.c_str(), each.measured,
-                each.at_least ? ">=" : "<=", each.limit, is_met ? "met" : "NOT MET");
-  }
-  return missed;
-}
-
 struct Case {
   const char* name;
   std::function<double()> run;
@@ -388,23 +366,19 @@ int run(int argc, char** argv) {
               static_cast<double>(flood.asked()) * 1e-6,
               static_cast<double>(flood.granted()) * 1e-6);
 
-  return print_targets({
-             {"find among a million, ns more than with one", figure(1) - figure(0), 150, false},
-             {"find_many among a million, ns more a tuple", figure(3) - figure(2), 150, false},
-             {"new flows per second and core, inserted and removed", 1e9 / figure(5), 500'000,
-              true},
-             {"new flows per second and core, inserted and expired", 1e9 / figure(6), 500'000,
-              true},
-             {"bytes a flow, all included",
-              static_cast<double>(million->memory_bytes()) / static_cast<double>(kCapacity), 160,
-              false},
-             {"finds of others under a flood, of their speed without",
-              median(calm[0].ns) / median(calm[1].ns), 0.9, true},
-             {"inserts of others under a flood, of their speed without",
-              median(calm[2].ns) / median(calm[3].ns), 0.9, true},
-         }) == 0
-             ? 0
-             : 1;
+  Report report;
+  report.at_most("find among a million, more than with one", figure(1) - figure(0), 150, "ns");
+  report.at_most("find_many among a million, more a tuple", figure(3) - figure(2), 150, "ns");
+  report.at_least("new flows a second and core, inserted and removed", 1e3 / figure(5), 0.5, "M");
+  report.at_least("new flows a second and core, inserted and expired", 1e3 / figure(6), 0.5, "M");
+  report.at_most("a flow, all included",
+                 static_cast<double>(million->memory_bytes()) / static_cast<double>(kCapacity), 160,
+                 "B");
+  report.at_least("finds of others under a flood, of their speed without",
+                  median(calm[0].ns) / median(calm[1].ns), 0.9);
+  report.at_least("inserts of others under a flood, of their speed without",
+                  median(calm[2].ns) / median(calm[3].ns), 0.9);
+  return report.finish();
 }
 
 }  // namespace

@@ -17,6 +17,7 @@
 
 #include "bench/lpm_rivals.h"
 #include "bench/lpm_tables.h"
+#include "bench/report.h"
 #include "dataplane/base/rcu.h"
 #include "dataplane/table/lpm.h"
 #ifdef SALLYPORT_HAVE_DPDK
@@ -35,11 +36,6 @@ double thread_seconds() {
   timespec now;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values.empty() ? 0 : values[values.size() / 2];
 }
 
 std::atomic<uint64_t> sink;
@@ -71,36 +67,7 @@ void race(const char* title, std::vector<Contender>& contenders) {
   std::fflush(stdout);
 }
 
-// ---- targets
-
-struct Target {
-  std::string text;
-  double measured;
-  double limit;
-  bool at_least;
-};
-
-std::vector<Target> targets;
-
-void at_most(const std::string& text, double measured, double limit) {
-  targets.push_back({text, measured, limit, false});
-}
-
-void at_least(const std::string& text, double measured, double limit) {
-  targets.push_back({text, measured, limit, true});
-}
-
-int print_targets() {
-  std::printf("\ntargets\n");
-  int missed = 0;
-  for (const Target& each : targets) {
-    const bool is_met = each.at_least ? each.measured >= each.limit : each.measured <= each.limit;
-    missed += is_met ? 0 : 1;
-    std::printf("  %-58s %10.2f   %s %9.2f   %s\n", each.text.c_str(), each.measured,
-                each.at_least ? ">=" : "<=", each.limit, is_met ? "met" : "NOT MET");
-  }
-  return missed;
-}
+Report report;
 
 // ---- contenders
 
@@ -173,7 +140,7 @@ void check_ours(const char* name, const Table& table, const BitTrie<Table>& trut
   const size_t wrong = count_wrong<Table>(truth, addresses, [&](size_t i) {
     return table.lookup(addresses[i]) == many[i] ? many[i] : kLpmMiss - 1;
   });
-  at_most(std::string(name) + ": wrong answers", static_cast<double>(wrong), 0);
+  report.at_most(std::string(name) + ": wrong answers", static_cast<double>(wrong), 0);
 }
 
 #ifdef SALLYPORT_HAVE_DPDK
@@ -223,7 +190,7 @@ void bench_internet4() {
   BitTrie<Lpm4> trie;
   fill(trie, data.prefixes);
   check_ours("1 M v4", *table, trie, hits);
-  at_most("1 M v4: bytes a prefix", static_cast<double>(table->memory_bytes()) / 1e6, 20);
+  report.at_most("1 M v4: bytes a prefix", static_cast<double>(table->memory_bytes()) / 1e6, 20);
 
   std::vector<Contender> on_hits = {single("lpm", *table, hits, kAddresses),
                                     burst("lpm, bursts of 64", *table, hits),
@@ -241,8 +208,8 @@ void bench_internet4() {
   }
 #endif
   race("1 M v4, addresses that hit", on_hits);
-  at_least("1 M v4, hits: times faster than the bit trie",
-           on_hits[2].figure() / on_hits[0].figure(), 25);
+  report.at_least("1 M v4, hits: times faster than the bit trie",
+                  on_hits[2].figure() / on_hits[0].figure(), 25);
 #ifdef SALLYPORT_HAVE_DPDK
   if (fib != nullptr) {
     fib->prepare(zipf);
@@ -252,10 +219,12 @@ void bench_internet4() {
 #endif
   race("1 M v4, Zipf", on_zipf);
   if (on_hits.size() > 3) {
-    at_most("1 M v4, hits: of rte_fib's time", on_hits[0].figure() / on_hits[3].figure(), 1.1);
-    at_most("1 M v4, Zipf: of rte_fib's time", on_zipf[0].figure() / on_zipf[3].figure(), 1.1);
-    at_most("1 M v4, hits, bursts of 64: of rte_fib's time",
-            on_hits[1].figure() / on_hits[4].figure(), 2.5);
+    report.at_most("1 M v4, hits: of rte_fib's time", on_hits[0].figure() / on_hits[3].figure(),
+                   1.1);
+    report.at_most("1 M v4, Zipf: of rte_fib's time", on_zipf[0].figure() / on_zipf[3].figure(),
+                   1.1);
+    report.at_most("1 M v4, hits, bursts of 64: of rte_fib's time",
+                   on_hits[1].figure() / on_hits[4].figure(), 2.5);
   }
 }
 
@@ -267,9 +236,9 @@ void bench_large6(const char* name, const TableData<Lpm6>& data, double times_fa
   BitTrie<Lpm6> trie;
   fill(trie, data.prefixes);
   check_ours(name, *table, trie, hits);
-  at_most(title + ": bytes a prefix",
-          static_cast<double>(table->memory_bytes()) / static_cast<double>(data.prefixes.size()),
-          35);
+  report.at_most(
+      title + ": bytes a prefix",
+      static_cast<double>(table->memory_bytes()) / static_cast<double>(data.prefixes.size()), 35);
   std::vector<Contender> contenders = {single("lpm", *table, hits, kAddresses),
                                        burst("lpm, bursts of 64", *table, hits),
                                        single("bit trie", trie, hits, kSlowAddresses)};
@@ -283,11 +252,11 @@ void bench_large6(const char* name, const TableData<Lpm6>& data, double times_fa
   }
 #endif
   race((title + ", addresses that hit").c_str(), contenders);
-  at_least(title + ", hits: times faster than the bit trie",
-           contenders[2].figure() / contenders[0].figure(), times_faster);
+  report.at_least(title + ", hits: times faster than the bit trie",
+                  contenders[2].figure() / contenders[0].figure(), times_faster);
   if (is_internet && contenders.size() > 3) {
-    at_most(title + ", hits: of rte_fib6's time", contenders[0].figure() / contenders[3].figure(),
-            3);
+    report.at_most(title + ", hits: of rte_fib6's time",
+                   contenders[0].figure() / contenders[3].figure(), 3);
   }
 }
 
@@ -315,8 +284,8 @@ void bench_set4() {
   }
 #endif
   race("10 k v4 set, addresses that hit", contenders);
-  at_most("10 k v4 set, hits: ns", contenders[0].figure(), 35);
-  at_most("10 k v4 set: KB", static_cast<double>(table->memory_bytes()) / 1e3, 300);
+  report.at_most("10 k v4 set, hits: ns", contenders[0].figure(), 35);
+  report.at_most("10 k v4 set: KB", static_cast<double>(table->memory_bytes()) / 1e3, 300);
 }
 
 template <class Table>
@@ -332,9 +301,9 @@ void bench_ten(const char* name, const TableData<Table>& data) {
                                        single("sorted array", array, hits, hits.size()),
                                        single("bit trie", trie, hits, hits.size())};
   race((title + ", addresses that hit").c_str(), contenders);
-  at_most(title + ": of the sorted array's time", contenders[0].figure() / contenders[1].figure(),
-          1.3);
-  at_most(title + ": bytes", static_cast<double>(table->memory_bytes()), 1024);
+  report.at_most(title + ": of the sorted array's time",
+                 contenders[0].figure() / contenders[1].figure(), 1.3);
+  report.at_most(title + ": bytes", static_cast<double>(table->memory_bytes()), 1024);
 }
 
 // ---- updates beside a reader
@@ -449,10 +418,11 @@ void bench_updates(const char* name, Generator<Table> generator, size_t count,
               quiet, steady, median(steady_rates) / 1e6, median(updates.reader_ns[kFull]),
               median(full_rates) / 1e6);
   const std::string title = name;
-  at_least(title + ": M updates/s beside a reader", median(full_rates) / 1e6, 1);
-  at_least(title + ": M updates/s, held back", median(steady_rates) / 1e6, 1);
-  at_most(title + ": reader's time beside that, of its quiet", steady / quiet, 1.3);
-  at_most(title + ": wrong answers beside the writer", static_cast<double>(updates.wrong), 0);
+  report.at_least(title + ": M updates/s beside a reader", median(full_rates) / 1e6, 1);
+  report.at_least(title + ": M updates/s, held back", median(steady_rates) / 1e6, 1);
+  report.at_most(title + ": reader's time beside that, of its quiet", steady / quiet, 1.3);
+  report.at_most(title + ": wrong answers beside the writer", static_cast<double>(updates.wrong),
+                 0);
 }
 
 int run() {
@@ -473,9 +443,7 @@ int run() {
   bench_large6("100 k v6 hosts", Generator<Lpm6>(8).make_hosts(100000, 0, 4000), 5, false);
   bench_updates<Lpm4>("1 M v4", Generator<Lpm4>(9), 1000000, kInternet4);
   bench_updates<Lpm6>("230 k v6", Generator<Lpm6>(10), 230000, kInternet6);
-  const int missed = print_targets();
-  std::printf("\n%d of %zu targets not met\n", missed, targets.size());
-  return missed == 0 ? 0 : 1;
+  return report.finish();
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 // the same run.
 //
 //   path_bench             the table, then the targets with met or not; exit status 1 if one is not
-//   path_bench --json      the table as JSON
 //   path_bench --only N    row N again and again for five seconds, for a profiler to look at; rows behind
 //                          the last are those with a policy
 //
@@ -27,6 +26,7 @@
 #include <vector>
 
 #include "bench/path_policy.h"
+#include "bench/report.h"
 #include "crypto/aead.h"
 #include "dataplane/engine.h"
 #include "dataplane/net/checksum.h"
@@ -37,6 +37,8 @@
 
 namespace sallyport {
 namespace {
+
+using bench::median;
 
 using Bytes = std::vector<uint8_t>;
 
@@ -399,11 +401,6 @@ struct Figures {
   double ratio() const { return path / alone; }
 };
 
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
 Figures measure(Subject& subject, const Row& row) {
   Measurement measurement(subject, row);
   std::vector<double> path, alone;
@@ -554,57 +551,31 @@ std::vector<PolicyFigures> measure_policies() {
   return all;
 }
 
-bool print_policies(const std::vector<PolicyFigures>& all) {
-  bool all_met = true;
+void print_policies(const std::vector<PolicyFigures>& all, bench::Report& report) {
   std::printf("\n%-50s %10s %10s %8s\n", "plain to tunnel with a policy, ns per packet", "path",
               "more", "of path");
   for (const PolicyFigures& each : all) {
-    std::printf("%-50s %10.1f %10.1f %7.1f%%", each.name.c_str(), each.path, each.more,
+    std::printf("%-50s %10.1f %10.1f %7.1f%%\n", each.name.c_str(), each.path, each.more,
                 each.percent());
+    report.figure("with a policy: " + each.name + ", more a packet", each.more, "ns");
     if (each.target > 0) {
-      const bool met = each.percent() <= each.target;
-      all_met &= met;
-      std::printf("  target %.0f%%  %s", each.target, met ? "met" : "NOT MET");
+      report.at_most("with a policy: " + each.name, each.percent(), each.target, "%");
     }
-    std::printf("\n");
   }
-  return all_met;
 }
 
-int print(const std::vector<Figures>& all) {
-  bool all_met = true;
+void print(const std::vector<Figures>& all, bench::Report& report) {
   std::printf("%-45s %10s %10s %7s\n", "ns per packet", "path", "cipher", "ratio");
   for (size_t i = 0; i < all.size(); ++i) {
-    std::printf("%-45s %10.1f %10.1f %6.2fx", kRows[i].name, all[i].path, all[i].alone,
+    std::printf("%-45s %10.1f %10.1f %6.2fx\n", kRows[i].name, all[i].path, all[i].alone,
                 all[i].ratio());
+    report.figure(std::string(kRows[i].name) + ", a packet", all[i].path, "ns");
     if (kRows[i].target > 0) {
-      const bool met = all[i].ratio() <= kRows[i].target;
-      all_met &= met;
-      std::printf("  target %4.2fx  %s", kRows[i].target, met ? "met" : "NOT MET");
+      report.at_most(std::string(kRows[i].name) + ", of the cipher alone", all[i].ratio(),
+                     kRows[i].target);
     }
-    std::printf("\n");
   }
   std::printf("the cipher is %s\n", crypto::aead_name());
-  return all_met ? 0 : 1;
-}
-
-void print_json(const std::vector<Figures>& all, const std::vector<PolicyFigures>& policies) {
-  std::printf("[");
-  for (size_t i = 0; i < all.size(); ++i) {
-    std::printf(
-        "%s\n  {\"row\": \"%s\", \"path_ns\": %.1f, \"cipher_ns\": %.1f, \"ratio\": %.3f, "
-        "\"target\": %.2f}",
-        i == 0 ? "" : ",", kRows[i].name, all[i].path, all[i].alone, all[i].ratio(),
-        kRows[i].target);
-  }
-  for (const PolicyFigures& each : policies) {
-    std::printf(
-        ",\n  {\"row\": \"with a policy: %s\", \"path_ns\": %.1f, \"more_ns\": %.1f, \"percent\": "
-        "%.2f, "
-        "\"target_percent\": %.1f}",
-        each.name.c_str(), each.path, each.more, each.percent(), each.target);
-  }
-  std::printf("\n]\n");
 }
 
 int run(int argc, char** argv) {
@@ -633,12 +604,10 @@ int run(int argc, char** argv) {
   for (const Row& row : kRows) {
     all.push_back(measure(subject, row));
   }
-  if (argc == 2 && std::strcmp(argv[1], "--json") == 0) {
-    print_json(all, measure_policies());
-    return 0;
-  }
-  const int missed = print(all);
-  return print_policies(measure_policies()) ? missed : 1;
+  bench::Report report;
+  print(all, report);
+  print_policies(measure_policies(), report);
+  return report.finish();
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "bench/report.h"
 #include "crypto/aead.h"
 #include "crypto/x25519.h"
 #include "dataplane/base/rcu.h"
@@ -281,29 +282,39 @@ double handshakes_a_second(size_t other_peers) {
   return static_cast<double>(subject.engine->status().handshakes_answered) / seconds;
 }
 
-void run(const std::vector<size_t>& counts) {
+int run(const std::vector<size_t>& counts) {
+  bench::Report report;
   std::printf("%10s %14s %14s %14s %14s %16s\n", "peers", "resident MiB", "bytes/peer", "index ns",
               "key ns", "handshakes/s");
   double previous = 0;
   size_t previous_count = 0;
   for (size_t i = 0; i < counts.size(); ++i) {
     const size_t peers = counts[i];
+    const std::string title = std::to_string(peers) + " peers";
     const double resident = apart([&] { return resident_with_peers(peers); });
     std::printf("%10zu %14.1f ", peers, resident / (1 << 20));
     if (i > 0 && peers > previous_count) {
-      std::printf("%14.0f ", (resident - previous) / static_cast<double>(peers - previous_count));
+      const double bytes = (resident - previous) / static_cast<double>(peers - previous_count);
+      std::printf("%14.0f ", bytes);
+      report.figure(title + ", memory of one", bytes, "B");
     } else {
       std::printf("%14s ", "-");
     }
     previous = resident;
     previous_count = peers;
     const size_t entries = std::max<size_t>(peers, 1);
-    std::printf("%14.1f %14.1f ", apart([&] { return index_lookup_ns(entries); }),
-                apart([&] { return key_lookup_ns(entries); }));
-    std::printf("%16.0f\n", apart([&] { return handshakes_a_second(peers); }));
+    const double by_index = apart([&] { return index_lookup_ns(entries); });
+    const double by_key = apart([&] { return key_lookup_ns(entries); });
+    const double handshakes = apart([&] { return handshakes_a_second(peers); });
+    std::printf("%14.1f %14.1f %16.0f\n", by_index, by_key, handshakes);
+    report.figure(title + ", one found by index", by_index, "ns");
+    report.figure(title + ", one found by key", by_key, "ns");
+    report.at_least(title + ", handshakes answered a second and core", handshakes, 2'400);
   }
   const double session = apart([] { return bytes_a_session(kSessionsMax); });
   std::printf("a peer with a session: %.0f bytes\n", session);
+  report.figure("memory of a peer with a session", session, "B");
+  return report.finish();
 }
 
 }  // namespace
@@ -314,6 +325,5 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     counts.push_back(std::strtoull(argv[i], nullptr, 10));
   }
-  sallyport::run(counts.empty() ? std::vector<size_t>{0, 10'000, 100'000} : counts);
-  return 0;
+  return sallyport::run(counts.empty() ? std::vector<size_t>{0, 10'000, 100'000} : counts);
 }

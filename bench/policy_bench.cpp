@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "bench/lpm_tables.h"
+#include "bench/report.h"
 #include "dataplane/base/rcu.h"
 #include "dataplane/table/rule_table.h"
 
@@ -38,11 +39,6 @@ double thread_seconds() {
   timespec now;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 std::atomic<uint64_t> sink;
@@ -425,22 +421,11 @@ int print(const std::vector<Contest>& contests) {
       bytes = each.table->memory_bytes();
     }
   }
-  struct {
-    const char* text;
-    double measured, limit;
-  } const targets[] = {
-      {"1,000 rules, of the time of one", thousand / one, 3},
-      {"1,000 rules, ns", thousand, 150},
-      {"1,000 rules, KB", static_cast<double>(bytes) / 1e3, 1000},
-  };
-  int missed = 0;
-  std::printf("\ntargets\n");
-  for (const auto& each : targets) {
-    missed += each.measured <= each.limit ? 0 : 1;
-    std::printf("  %-40s %10.2f   <= %8.2f   %s\n", each.text, each.measured, each.limit,
-                each.measured <= each.limit ? "met" : "NOT MET");
-  }
-  return missed == 0 ? 0 : 1;
+  Report report;
+  report.at_most("1,000 rules, of the time of one", thousand / one, 3);
+  report.at_most("1,000 rules, to the first match", thousand, 150, "ns");
+  report.at_most("1,000 rules", static_cast<double>(bytes) / 1e3, 1000, "KB");
+  return report.finish();
 }
 
 int run(int argc, char** argv) {
