@@ -26,6 +26,7 @@ Json worker_json(const WorkerStatus& worker, Time uptime) {
           {"tx_runs", worker.tx_runs},
           {"wakeups", worker.wakeups},
           {"handed_over", worker.handed_over},
+          {"assisted", worker.assisted},
           {"busy_seconds", seconds(worker.busy)},
           {"load", std::round(load * 1e4) / 1e4},
           {"drops", drops_json(worker.drops)}};

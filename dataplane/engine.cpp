@@ -22,6 +22,8 @@
 namespace sallyport {
 namespace {
 
+constexpr unsigned kAssistWorkers = 3;  // with fewer, who helps takes the core from who is helped
+
 std::vector<Port*> pointers(const EngineTunnel::Ports& ports, size_t count) {
   std::vector<Port*> out;
   for (size_t i = 0; i < count; ++i) {
@@ -60,6 +62,7 @@ struct Engine::Inside {
   std::atomic<const Snapshot*> snapshot;
   std::vector<std::unique_ptr<EngineTunnel>> tunnels;  // by number; null where it is free
   std::vector<Mailbox*> mailboxes;                     // the workers'
+  std::unique_ptr<Assist> assist;                      // null: each for itself
   std::vector<std::unique_ptr<Worker>> workers;
   BufferCache control_buffers;  // for packets that control sends
   bool threads = false;
@@ -79,8 +82,13 @@ Engine::Inside::Inside(const EngineOptions& engine_options)
     workers.push_back(std::make_unique<Worker>(i, pool, snapshot, options.clock));
     mailboxes.push_back(&workers.back()->mailbox());
   }
+  using Assistance = EngineOptions::Assistance;
+  if (options.assistance == Assistance::always ||
+      (options.assistance == Assistance::automatic && options.workers >= kAssistWorkers)) {
+    assist = std::make_unique<Assist>(mailboxes);
+  }
   for (auto& worker : workers) {
-    worker->connect(mailboxes, gone_fd);
+    worker->connect(mailboxes, gone_fd, assist.get());
   }
   for (unsigned i = 0; i < options.tunnels; ++i) {
     add_tunnel();
@@ -296,6 +304,7 @@ WorkerStatus status_of(const PathCounters& counters, uint64_t wakeups, Time busy
   status.rx_runs = counters.rx_runs.load(std::memory_order_relaxed);
   status.tx_runs = counters.tx_runs.load(std::memory_order_relaxed);
   status.handed_over = counters.handed_over.load(std::memory_order_relaxed);
+  status.assisted = counters.assisted.load(std::memory_order_relaxed);
   status.wakeups = wakeups;
   status.busy = busy;
   for (size_t i = 0; i < kDropReasons; ++i) {

@@ -85,6 +85,7 @@ struct WorkerStatus {
   uint64_t rx_runs = 0, tx_runs = 0;        // and in how many runs
   uint64_t wakeups = 0;
   uint64_t handed_over = 0;  // datagrams that arrived here and belonged to another worker
+  uint64_t assisted = 0;     // tunnel packets that others opened for this one
   Time busy = 0;             // time spent on packets since start
   std::array<uint64_t, kDropReasons> drops{};
 };
@@ -132,6 +133,8 @@ struct EngineOptions {
   unsigned workers = 1;  // 1 to wireguard::kWorkersMax
   unsigned tunnels = 1;  // at start
   size_t buffers_per_worker = 192;
+  // Whether workers help each other to open large bursts (path/assist.h). Automatic: with three workers and more.
+  enum class Assistance { automatic, never, always } assistance = Assistance::automatic;
   size_t staging_blocks = 4096;  // of 2 KiB, for packets that wait for a handshake
   Time (*clock)() = now_boottime;
   WallTime (*wall_clock)() = now_wall;

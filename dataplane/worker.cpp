@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "dataplane/base/cpu_relax.h"
 #include "dataplane/base/rcu.h"
 #include "dataplane/base/thread.h"
 #include "dataplane/path/egress.h"
@@ -49,8 +50,9 @@ Worker::~Worker() {
   }
 }
 
-void Worker::connect(std::vector<Mailbox*> workers, int gone_fd) {
+void Worker::connect(std::vector<Mailbox*> workers, int gone_fd, Assist* assist) {
   context_->workers = std::move(workers);
+  context_->assist = assist;
   gone_fd_ = gone_fd;
 }
 
@@ -257,10 +259,23 @@ void Worker::adopt() {
   }
 }
 
-// Sleeps until something is ready, and says how many of ready_ are.
-size_t Worker::wait() {
+// For a moment after it helped, a worker looks for more of that, unless there is something of its own.
+void Worker::watch_for_others() {
+  for (int turn = 0; turn < kWatchTurns && !context_->assist->wanted() && mailbox_.empty() &&
+                     !stopping_.load(std::memory_order_relaxed);
+       ++turn) {
+    cpu_relax();
+  }
+}
+
+// Sleeps until something is ready, and says how many of ready_ are. `watching`: somebody was just helped.
+size_t Worker::wait(bool watching) {
+  if (watching) {
+    watch_for_others();
+  }
   mailbox_.going_to_sleep();
   const bool pending = !mailbox_.empty() || stopping_.load(std::memory_order_acquire) ||
+                       (context_->assist != nullptr && context_->assist->wanted()) ||
                        snapshot_.load(std::memory_order_acquire)->epoch != epoch_;
   rcu_offline();
   epoll_event events[kEventsMax];
@@ -280,8 +295,11 @@ size_t Worker::wait() {
 void Worker::run() {
   crypto::aead_thread_init();
   rcu_join();
+  bool helped = false;
   while (!stopping_.load(std::memory_order_acquire)) {
-    if (work(wait())) {
+    const bool worked = work(wait(helped));
+    helped = context_->assist != nullptr && context_->assist->help(context_->worker);
+    if (worked || helped) {
       busy_.store(busy_.load(std::memory_order_relaxed) + clock_() - context_->now,
                   std::memory_order_relaxed);
     }

@@ -28,7 +28,7 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
 
   // Wires it to the others; before the first step.
-  void connect(std::vector<Mailbox*> workers, int gone_fd);
+  void connect(std::vector<Mailbox*> workers, int gone_fd, Assist* assist = nullptr);
 
   // One burst from each source. True if there was anything. The calling thread is an RCU reader and online.
   bool step();
@@ -43,6 +43,7 @@ class Worker {
 
  private:
   static constexpr size_t kEventsMax = 64;
+  static constexpr int kWatchTurns = 2000;  // some 50 us, for the next burst of one who was helped
 
   void run();
   void begin();
@@ -50,7 +51,8 @@ class Worker {
   void make_layers(const Snapshot& snapshot);
   void watch(int fd, uint32_t source);
   void watch(const Port* port, uint32_t source);
-  size_t wait();
+  size_t wait(bool watching);
+  void watch_for_others();
   bool work(size_t events);
   bool work_mailbox();
   void work_peer(const Message& message);

@@ -46,6 +46,7 @@ class Mailbox {
   void awake() { asleep_.store(false, std::memory_order_relaxed); }
   void quiet();  // the bell was heard
   void ring();   // wakes the receiver if it sleeps
+  bool asleep() const { return asleep_.load(std::memory_order_relaxed); }
   int bell() const { return bell_; }
 
  private:

@@ -12,6 +12,7 @@
 #include "dataplane/base/pool.h"
 #include "dataplane/base/token_bucket.h"
 #include "dataplane/net/run.h"
+#include "dataplane/path/assist.h"
 #include "dataplane/path/drop.h"
 #include "dataplane/path/snapshot.h"
 #include "dataplane/path/trace.h"
@@ -25,6 +26,7 @@ struct PathCounters {
   std::atomic<uint64_t> rx_packets{0}, tx_packets{0};  // opened, sealed
   std::atomic<uint64_t> rx_runs{0}, tx_runs{0};
   std::atomic<uint64_t> handed_over{0};
+  std::atomic<uint64_t> assisted{0};
   DropCounts drops;
 };
 
@@ -71,7 +73,8 @@ struct Context {
       : worker(above.worker),
         buffers(above.buffers),
         counters(above.counters),
-        workers(above.workers) {
+        workers(above.workers),
+        assist(above.assist) {
     above.deeper = this;
   }
 
@@ -86,6 +89,7 @@ struct Context {
   BufferCache& buffers;
   PathCounters& counters;
   std::vector<Mailbox*> workers;  // where datagrams of other owners go
+  Assist* assist = nullptr;       // others who may help to open; null: nobody
   Context* deeper = nullptr;      // for what is within, or goes through, another tunnel
 
   TokenBucket icmp_budget{1000, 50};  // the kernel's icmp_msgs_per_sec and icmp_msgs_burst

@@ -86,7 +86,12 @@ void open_all(Context& context) {
                              datagram.data + sizeof(MessageData),
                              datagram.length - uint32_t{sizeof(MessageData)}, false};
   }
-  crypto::open_many(std::span(context.open_items, context.datagram_count));
+  const std::span items(context.open_items, context.datagram_count);
+  if (context.assist != nullptr && items.size() >= Assist::kLeast) {
+    count(context.counters.assisted, context.assist->open(context.worker, items));
+  } else {
+    crypto::open_many(items);
+  }
 }
 
 }  // namespace

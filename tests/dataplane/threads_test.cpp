@@ -32,6 +32,7 @@ class ThreadedNode {
     options.clock = FakeClock::now;
     options.wall_clock = FakeClock::wall;
     options.cost_clock = FakeClock::now;
+    options.assistance = EngineOptions::Assistance::always;
     engine = std::make_unique<Engine>(options);
     replace_plain();
     replace_outer();
@@ -85,6 +86,12 @@ class ThreadedNode {
     const std::lock_guard lock(mutex_);
     if (port < outer_.size() && outer_[port]->waiting() < 1'024) {
       outer_[port]->inject(datagram, from);
+    }
+  }
+  void train_arriving(const Bytes& train, uint32_t stride, const Endpoint& from, unsigned port) {
+    const std::lock_guard lock(mutex_);
+    if (port < outer_.size() && outer_[port]->waiting() < 64) {
+      outer_[port]->inject_train(train, stride, from);
     }
   }
   unsigned workers() const { return workers_; }
@@ -162,13 +169,38 @@ class Threads : public testing::Test {
 
   // How the courier picks a port: as the kernel steers, or as chance has it.
   std::atomic<bool> steered_{true};
+  // It holds A's datagrams back until they are many of one session and length, and lets go of them as one train.
+  std::atomic<bool> gathers_{false};
   ThreadedNode a_{0x11, "192.0.2.1:1000", 2};
   ThreadedNode b_{0x22, "192.0.2.2:2000", 3};
 
  private:
+  // True if the datagram joined a train.
+  bool gather(const Bytes& datagram) {
+    if (!gathers_ || datagram[0] != 4 || datagram.size() < 64) {
+      return false;
+    }
+    const bool fits = datagram.size() == stride_ &&
+                      std::equal(datagram.begin() + 4, datagram.begin() + 8, train_.begin() + 4);
+    if (!fits) {
+      train_.clear();
+      stride_ = datagram.size();
+    }
+    train_.insert(train_.end(), datagram.begin(), datagram.end());
+    if (train_.size() >= kTrainDatagrams * stride_) {
+      b_.train_arriving(train_, static_cast<uint32_t>(stride_), a_.address,
+                        train_[4] % b_.workers());
+      train_.clear();
+      stride_ = 0;
+    }
+    return true;
+  }
   void carry_from(ThreadedNode& from, ThreadedNode& to) {
     for (const MemoryPort::Frame& frame : from.departing()) {
       for (const Bytes& datagram : frame.segments()) {
+        if (&to == &b_ && gather(datagram)) {
+          continue;
+        }
         unsigned port = datagram[0] == 4 ? datagram[4] % to.workers() : to.workers();
         if (!steered_) {
           port = ++any_port_ % (to.workers() + 1);
@@ -218,6 +250,9 @@ class Threads : public testing::Test {
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> a_heard_{0}, b_heard_{0}, damaged_{0};
   unsigned any_port_ = 0;
+  static constexpr size_t kTrainDatagrams = 150;
+  Bytes train_;  // the courier's
+  size_t stride_ = 0;
   std::vector<std::thread> helpers_;
 };
 
@@ -316,6 +351,34 @@ TEST_F(Threads, DatagramsFindTheirWorkerFromAnyPort) {
     handed_over += worker.handed_over;
   }
   EXPECT_GT(handed_over, 0u);
+}
+
+TEST_F(Threads, LargeBurstsOfOneSessionAreOpenedByAll) {
+  expect_traffic();
+  gathers_ = true;
+  const auto assisted = [&] {
+    uint64_t packets = 0;
+    for (const WorkerStatus& worker : b_.engine->status().workers) {
+      packets += worker.assisted;
+    }
+    return packets;
+  };
+  const Clock::time_point end = Clock::now() + kPatience;
+  while (assisted() == 0 && Clock::now() < end) {
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+  EXPECT_GT(assisted(), 0u);
+  churn([&] {
+    FakeClock::advance(kSecond);
+    std::this_thread::sleep_for(milliseconds(2));
+  });
+  gathers_ = false;
+  expect_traffic();
+  uint64_t bad = 0;
+  for (const WorkerStatus& worker : b_.engine->status().workers) {
+    bad += worker.drops[static_cast<size_t>(DropReason::bad_tag)];
+  }
+  EXPECT_EQ(bad, 0u);
 }
 
 TEST_F(Threads, ThreadsStopAndStartUnderTraffic) {
