@@ -30,9 +30,9 @@ TunPort::~TunPort() {
 }
 
 // Beyond this the port makes its calls one by one; what was not sent or read is tried again so.
-void TunPort::give_up_batches(const char* why) {
+void TunPort::give_up_batches() {
   ring_.reset();
-  why_no_ring_.store(why, std::memory_order_relaxed);
+  why_no_ring_.store("the kernel stopped taking calls", std::memory_order_relaxed);
 }
 
 void TunPort::note(int error) {
@@ -74,7 +74,7 @@ size_t TunPort::read_all(std::span<Buffer* const> buffers, int* outcomes) {
       std::copy(done.begin(), done.end(), outcomes);
       return done.size();
     }
-    give_up_batches("the kernel stopped taking calls");
+    give_up_batches();
   }
   for (size_t i = 0; i < buffers.size(); ++i) {
     const ssize_t got = read(fd_, buffers[i]->data() - before, before + Buffer::kDataBytes);
@@ -194,7 +194,7 @@ void TunPort::send_batch(std::span<TxFrame> frames) {
   }
   const std::span<const int> done = ring_->run();
   if (done.empty()) {
-    give_up_batches("the kernel stopped taking calls");
+    give_up_batches();
     for (size_t i = 0; i < count; ++i) {
       queued[i]->error = EIO;  // it may have gone out, or not: better lost than twice
     }

@@ -79,7 +79,7 @@ class TunPort final : public Port {
   int send(const TxFrame& frame);
   void send_batch(std::span<TxFrame> frames);
   void note(int error);
-  void give_up_batches(const char* why);
+  void give_up_batches();
 
   int fd_;
   std::string name_;

@@ -5,10 +5,6 @@
 namespace sallyport {
 namespace {
 
-#ifndef IORING_SETUP_SUBMIT_ALL  // Linux 5.18
-#define IORING_SETUP_SUBMIT_ALL (1U << 7)
-#endif
-
 constexpr int kSubmitTries = 1000;
 
 // A call that fails must not keep those after it from being done: before Linux 5.18 run() comes back for them.
@@ -26,7 +22,6 @@ Result<std::unique_ptr<Uring>> Uring::open(int fd) {
   if (const int outcome = init(made->ring_); outcome != 0) {
     return fail_errno("cannot make an io_uring", -outcome);
   }
-  made->is_open_ = true;
   made->fd_ = fd;
   io_uring_probe* probe = io_uring_get_probe_ring(&made->ring_);
   const bool is_new_enough = probe != nullptr && io_uring_opcode_supported(probe, IORING_OP_READ) &&
@@ -45,7 +40,7 @@ Result<std::unique_ptr<Uring>> Uring::open(int fd) {
 }
 
 Uring::~Uring() {
-  if (is_open_) {
+  if (fd_ >= 0) {
     io_uring_queue_exit(&ring_);
   }
 }

@@ -44,9 +44,8 @@ class Uring {
   Uring() = default;
 
   io_uring ring_{};
-  int fd_ = -1;
+  int fd_ = -1;  // -1: there is no ring yet
   size_t queued_ = 0;
-  bool is_open_ = false;
   int outcomes_[kCallsMax];
 };
 
