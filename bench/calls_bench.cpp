@@ -213,13 +213,16 @@ void bench_tun(Report& report) {
     }
     return count;
   };
-  const auto fill = [&](size_t batch) {
-    read_rest();
+  const auto send_packets = [&](size_t batch) {
     for (size_t i = 0; i < batch; ++i) {
       check(static_cast<int>(sendto(sender, payload.data(), payload.size(), 0,
                                     reinterpret_cast<const sockaddr*>(&to), sizeof(to))),
             "sendto");
     }
+  };
+  const auto fill = [&](size_t batch) {
+    read_rest();
+    send_packets(batch);
   };
   auto ring = Uring::open(fd);
   if (!ring) {
@@ -296,15 +299,8 @@ void bench_tun(Report& report) {
   std::vector<Way> shots = {{"io_uring multishot", [&](size_t batch) {
                                expect(bare.take(provided, batch, arm), batch, "multishot read");
                              }}};
-  const auto fill_only = [&](size_t batch) {
-    for (size_t i = 0; i < batch; ++i) {
-      check(static_cast<int>(sendto(sender, payload.data(), payload.size(), 0,
-                                    reinterpret_cast<const sockaddr*>(&to), sizeof(to))),
-            "sendto");
-    }
-  };
   for (const size_t batch : {size_t{1}, size_t{4}, kBatchMax / 2}) {
-    race("TUN read, 1400 B", batch, shots, fill_only, report);
+    race("TUN read, 1400 B", batch, shots, send_packets, report);
   }
   close(sender);
   close(fd);

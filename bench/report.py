@@ -1,5 +1,6 @@
 """Report: what bench/report.h is, for the benchmarks that are scripts: figures, those with a target among them.
 
+A figure keeps its name from run to run, since two revisions are compared by it: what varies goes into `note`.
 finish() prints a line for each target and gives the exit status; where BENCH_FIGURES names a file, each figure is also
 added to it as a line of JSON."""
 
